@@ -1,0 +1,214 @@
+"""The model directory, self-contained: ``config.json``, ``tokenizer.json``, ``model.safetensors``.
+
+And the training state beside it. Every file is written to a temporary name and moved into
+place; nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+import s2scli
+from s2scli.config import ModelConfig
+from s2scli.errors import S2SError, UsageError
+from s2scli.files import atomic_path, write_json_atomic
+from s2scli.model import Seq2Seq
+from s2scli.tokenizer import Tokenizer
+
+FORMAT = 1
+"""Version of the model directory and of the training state; a newer one is refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a model directory says of itself.
+
+    Attributes:
+        model: The architecture.
+        max_source_length: Longest source, in tokens without EOS, that the model was trained on.
+    """
+
+    model: ModelConfig
+    max_source_length: int
+
+
+def find_model(path: Path) -> Path:
+    """The model directory that a path means: itself, or the best (else last) model of a run folder."""
+    for candidate in (path, path / "best", path / "last"):
+        if (candidate / "config.json").is_file():
+            return candidate
+    if not path.exists():
+        raise S2SError(
+            "there is no such folder", where=str(path), hint="Name a run folder or model directory."
+        )
+    hint = (
+        "Train one with s2s train." if (path / "data").is_dir() else "Name a run folder or model directory."
+    )
+    raise S2SError("there is no model in this folder", where=str(path), hint=hint)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write tensors to a safetensors file, whole or not at all."""
+    with atomic_path(path) as temporary:
+        try:
+            save_file(
+                {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata
+            )
+        except SafetensorError as error:
+            raise S2SError(
+                f"the file could not be written: {error}", where=str(path), hint="Is the disk full?"
+            ) from error
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file and its metadata."""
+    if not path.is_file():
+        raise S2SError("the file is missing", where=str(path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        hint = "It is truncated or damaged: copy it again, or go back to another model."
+        raise S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint) from error
+
+
+def create_model_directory(folder: Path, info: ModelInfo, tokenizer: Tokenizer) -> None:
+    """Write all of a model directory but its weights, which come last and so complete it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder / "tokenizer.json")
+    content = {
+        "format": FORMAT,
+        "s2scli": s2scli.__version__,
+        "model": asdict(info.model),
+        "max_source_length": info.max_source_length,
+    }
+    write_json_atomic(folder / "config.json", content)
+
+
+def unique_weights(model: Seq2Seq) -> dict[str, Tensor]:
+    """Name → weight, each shared one under its first name only."""
+    return dict(model.named_parameters())
+
+
+def save_weights(folder: Path, model: Seq2Seq) -> None:
+    """Put the weights of a model into its directory, in place of older ones."""
+    save_tensors(folder / "model.safetensors", unique_weights(model), {"format": str(FORMAT)})
+
+
+def read_info(folder: Path) -> ModelInfo:
+    """What ``config.json`` says.
+
+    Raises:
+        S2SError: It is missing, garbled, or from another version of the format.
+    """
+    path = folder / "config.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["format"]
+    except FileNotFoundError as error:
+        raise S2SError(
+            "the file is missing", where=str(path), hint="Name a run folder or model directory."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise S2SError("this is not the configuration of a model", where=str(path)) from error
+    check_format(version, path)
+    try:
+        return ModelInfo(
+            model=ModelConfig(**content["model"]), max_source_length=int(content["max_source_length"])
+        )
+    except (TypeError, ValueError, KeyError, UsageError) as error:
+        raise S2SError(f"the configuration of the model is damaged: {error}", where=str(path)) from error
+
+
+def check_format(version: object, path: Path) -> None:
+    """Refuse a format that this version does not know."""
+    if version == FORMAT:
+        return
+    if isinstance(version, int) and version > FORMAT:
+        hint = "Update s2scli."
+    else:
+        hint = "Train the model again, or use the version of s2scli that wrote it."
+    raise S2SError(
+        f"this has format version {version}; this s2scli reads version {FORMAT}", where=str(path), hint=hint
+    )
+
+
+def load_weights(model: Seq2Seq, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Fill a model with weights; every name and shape must fit."""
+    expected = unique_weights(model)
+    if set(weights) != set(expected):
+        odd = sorted(set(weights) ^ set(expected))[0]
+        raise S2SError(f"the weights do not belong to config.json ('{odd}')", where=str(path))
+    with torch.no_grad():
+        for name, parameter in expected.items():
+            if parameter.shape != weights[name].shape:
+                shapes = f"{tuple(weights[name].shape)}, expected {tuple(parameter.shape)}"
+                raise S2SError(f"weight '{name}' has shape {shapes}", where=str(path))
+            parameter.copy_(weights[name])
+
+
+def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
+    """Model, tokenizer and description from a run folder or model directory (fp32, CPU)."""
+    folder = find_model(path)
+    info = read_info(folder)
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    sizes = (tokenizer.source.vocab_size, tokenizer.target.vocab_size)
+    if sizes != (info.model.source_vocab, info.model.target_vocab):
+        raise S2SError(
+            f"the tokenizer has {sizes[0]} and {sizes[1]} tokens, the model {info.model.source_vocab} and "
+            f"{info.model.target_vocab}",
+            where=str(folder / "tokenizer.json"),
+            hint="It belongs to another model: put back the one that was trained with this model.",
+        )
+    weights, _ = load_tensors(folder / "model.safetensors")
+    with torch.device("meta"):  # no time spent on weights that are about to be replaced
+        model = Seq2Seq(info.model)
+    model = model.to_empty(device="cpu")
+    if model.config.tie != "none":
+        model.output.weight = model.decoder.embedding.weight
+    if model.config.tie == "all":
+        model.encoder.embedding.weight = model.decoder.embedding.weight
+    load_weights(model, weights, folder / "model.safetensors")
+    return model.eval(), tokenizer, info
+
+
+def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+    """The whole training state in one file, so that it can only be of one moment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # One key: safetensors writes several in random order, and equal states shall be equal files.
+    metadata = {"state": json.dumps({"format": FORMAT, **progress})}
+    save_tensors(folder / "training.safetensors", tensors, metadata)
+
+
+def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``save_state`` has written."""
+    path = folder / "training.safetensors"
+    tensors, metadata = load_tensors(path)
+    progress: dict[str, Any] = json.loads(metadata.get("state", '{"format": "unknown"}'))
+    check_format(progress["format"], path)
+    return tensors, progress
+
+
+def remove_models(run: Path) -> None:
+    """Delete the models and the training state of a run, but not its data."""
+    for name in ("best", "last", "state", "tensorboard"):
+        if (run / name).exists():
+            shutil.rmtree(run / name)
+    (run / "metrics.jsonl").unlink(missing_ok=True)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Delete the temporary files of a writer that was killed."""
+    for name in ("best", "last", "state"):
+        for path in (run / name).glob(".*.tmp"):
+            path.unlink(missing_ok=True)

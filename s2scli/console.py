@@ -1,0 +1,292 @@
+"""Everything that is said on stderr: progress, reports, warnings, errors.
+
+Text from outside (sentences, file names, messages) only ever becomes a ``Text``,
+never markup, and its control characters are made visible.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import re
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from s2scli import events
+from s2scli.errors import S2SError
+from s2scli.wording import amount, duration, measure, perplexity, report_facts, visible
+
+LONGEST = 160
+"""Characters of a sample sentence that are shown."""
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave a closed pipe to ``cli.main``; Rich would end the program here."""
+        raise BrokenPipeError(errno.EPIPE, "nobody reads stderr")
+
+
+def make_console() -> Console:
+    """The console on stderr."""
+    return _Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def error_panel(error: S2SError) -> Panel:
+    """What happened, where, and what to do."""
+    # A capital for a sentence that begins with a word, none for one that begins with a file or a number.
+    word = re.match(r"(?!nan|inf)[a-z]+(?=[ ,:])", error.what)
+    what = visible(error.what[:1].upper() + error.what[1:] if word else error.what)
+    if what.plain and what.plain[-1] not in ".!?…)":
+        what.append(".")
+    parts: list[RenderableType] = []
+    if error.where:
+        parts.append(Text.assemble(visible(error.where), style="bold"))
+    parts.append(what)
+    if error.hint:
+        parts.append(Text.assemble(visible(error.hint), style="cyan"))
+    title = "Wrong usage" if error.exit_code == 2 else "Error"
+    return Panel(Group(*parts), title=title, title_align="left", border_style="red", box=box.ROUNDED)
+
+
+def error_line(error: S2SError) -> Text:
+    """The same on one line: where, what, and what to do."""
+    what = visible(error.what).plain
+    parts = [
+        f"{visible(error.where).plain}: " if error.where else "",
+        what,
+        "" if what[-1:] in ".!?…)" else ".",
+    ]
+    hint = f" {visible(error.hint).plain}" if error.hint else ""
+    return Text(f"{'usage error' if error.exit_code == 2 else 'error'}: {''.join(parts)}{hint}")
+
+
+def sizes_table(report: dict[str, Any]) -> Table:
+    """The sets of prepared data and the lengths of their lines in tokens."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="Prepared", title_justify="left")
+    table.title_style = "bold"
+    table.add_column("set", style="cyan")
+    table.add_column("side")
+    for head in ("lines", "tokens", "mean length", "99 % up to", "longest"):
+        table.add_column(head, justify="right")
+    for name, title in (("train", "training"), ("dev", "development"), ("test", "test")):
+        for side, of in report["lengths"].get(name, {}).items():
+            sizes = [f"{report['pairs'][name]:,}", f"{of['total']:,}", f"{of['mean']:.1f}"]
+            table.add_row(title, side, *sizes, f"{of['p99']:,}", f"{of['max']:,}")
+            title = ""
+    return table
+
+
+def settings_table(rows: list[tuple[str, str]], title: str | None = None) -> Table:
+    """Names and values in two columns, as wide as the terminal at most."""
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, title=title, title_justify="left", pad_edge=False)
+    table.title_style = "bold"
+    table.add_column(style="cyan", no_wrap=False, overflow="fold", max_width=34)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(visible(name), visible(value))
+    return table
+
+
+class ConsoleListener:
+    """Shows events: a live display on a terminal, plain lines elsewhere.
+
+    Args:
+        console: Where to write; by default stderr.
+        bars: Whether the terminal may hold moving things at all.
+        interval: Without a terminal, the least number of seconds between two lines of training.
+    """
+
+    def __init__(self, console: Console | None = None, *, bars: bool = True, interval: float = 5.0) -> None:
+        self.console = console or make_console()
+        self.moving = bars and self.console.is_terminal and not self.console.is_dumb_terminal
+        self.interval = interval
+        self._last_line = -math.inf
+        self._status: Text | None = None
+        self._share: float | None = None
+        self._best = ""
+        self._total: int | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._live: Live | None = None
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[amount]}", markup=False),
+            TimeRemainingColumn(),
+            console=self.console,
+            auto_refresh=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the live display; what it showed last disappears."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def __call__(self, event: events.Event) -> None:
+        """Show one event."""
+        if isinstance(event, events.Notice):
+            self._print(Text("Warning: ", style="yellow") if event.warning else Text(), visible(event.text))
+        elif isinstance(event, events.Progress):
+            self._progress(event)
+        elif isinstance(event, events.Prepared):
+            self.console.print(sizes_table(event.report))
+            self.console.print(settings_table(report_facts(event.report)))
+        elif isinstance(event, events.TrainingStarted):
+            self._started(event)
+        elif isinstance(event, events.Stepped):
+            self._stepped(event)
+        elif isinstance(event, events.Validated):
+            self._validated(event)
+        elif isinstance(event, events.TrainingEnded):
+            self._ended(event)
+
+    def _print(self, *parts: Text) -> None:
+        # Without a terminal a line stays a line, however long: it is grep that reads it.
+        self.console.print(Text.assemble(*parts), soft_wrap=not self.console.is_terminal)
+
+    def _refresh(self) -> None:
+        if not self.moving:
+            return
+        if self._live is None:
+            # stdout carries data and is left alone.
+            self._live = Live(
+                console=self.console,
+                transient=True,
+                refresh_per_second=4,
+                redirect_stdout=False,
+                get_renderable=self._display,
+            )
+            self._live.start()
+
+    def _display(self) -> RenderableType:
+        parts: list[RenderableType] = [self._status] if self._status is not None else []
+        if self._status is not None and self._share is not None:
+            parts.append(ProgressBar(total=1.0, completed=self._share, width=min(60, self.console.width)))
+        if self._tasks:
+            parts.append(self._bars.get_renderable())
+        return Group(*parts)
+
+    def _progress(self, event: events.Progress) -> None:
+        if not self.moving:
+            return
+        ended = event.total is not None and event.done >= event.total
+        task = self._tasks.get(event.task)
+        if ended:
+            if task is not None:
+                self._bars.remove_task(task)
+                del self._tasks[event.task]
+        else:
+            if task is None:
+                task = self._bars.add_task(visible(event.task).plain, total=event.total, amount="")
+                self._tasks[event.task] = task
+            done = amount(event.done, event.unit)
+            self._bars.update(task, total=event.total, completed=event.done, amount=done)
+        if self._tasks or self._live is not None:
+            self._refresh()
+        if not self._tasks and self._status is None:
+            self.close()
+
+    def _started(self, event: events.TrainingStarted) -> None:
+        self._total = event.total_steps
+        rows = [
+            ("training pairs", f"{event.pairs:,}"),
+            ("parameters", f"{event.parameters:,}"),
+            ("updates", "no limit" if event.total_steps is None else f"{event.total_steps:,} at most"),
+            (
+                "time",
+                "no limit" if event.max_minutes is None else f"{duration(60 * event.max_minutes)} at most",
+            ),
+        ]
+        if event.step:
+            rows.append(("goes on after update", f"{event.step:,}"))
+        rows += [(name.replace("_", " "), value) for name, value in event.settings.items()]
+        self.console.print(settings_table(rows, "Training"))
+        if self.moving:
+            self._status = Text("The first updates are being made …", style="cyan")
+            self._refresh()
+
+    def _stepped(self, event: events.Stepped) -> None:
+        step = f"step {event.step:,}" + (f" of {self._total:,}" if self._total else "")
+        parts = [
+            step,
+            f"epoch {event.epoch:.2f}",
+            f"loss {event.loss:.3f}",
+            f"perplexity {perplexity(event.loss)}",
+            f"{event.tokens_per_second:,.0f} tokens/s",
+        ]
+        left = [] if event.remaining is None else [f"{duration(event.remaining)} left"]
+        if self.moving:
+            self._status = Text(
+                " · ".join([*parts, *left, *([self._best] if self._best else [])]), style="cyan"
+            )
+            self._refresh()
+            return
+        now = time.monotonic()
+        if now - self._last_line < self.interval:
+            return
+        self._last_line = now
+        rate = f"learning rate {event.learning_rate:.2e}"
+        self._print(Text(" · ".join([*parts, rate, f"{duration(event.elapsed)} passed", *left])))
+
+    def _validated(self, event: events.Validated) -> None:
+        best = measure(event.best_score, event.metric)
+        self._best = f"best {best}"
+        line = Text.assemble(
+            Text("Validation", style="bold"),
+            f" at step {event.step:,} (epoch {event.epoch:.2f}, {duration(event.elapsed)}): "
+            f"loss {event.loss:.3f}, perplexity {perplexity(event.loss)}, "
+            f"BLEU {event.bleu:.2f}, chrF {event.chrf:.2f}; ",
+            Text("the best so far", style="green")
+            if event.best
+            else Text(f"best {best}, {event.waited} of {event.patience} validations ago"),
+        )
+        self._print(line)
+        for sample in event.samples:
+            self._sample(sample)
+        if event.samples:
+            self._print(Text())
+
+    def _sample(self, sample: tuple[str, str, str]) -> None:
+        sentences = [visible(sentence, longest=LONGEST) for sentence in sample]
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        for name, sentence in zip(("  source", "  reference", "  hypothesis"), sentences, strict=True):
+            if self.console.is_terminal:
+                grid.add_row(Text(name, style="dim"), sentence)
+            else:
+                self._print(Text(f"{name:<14}"), sentence)
+        if self.console.is_terminal:
+            self.console.print(grid)
+
+    def _ended(self, event: events.TrainingEnded) -> None:
+        self._status = None
+        self.close()
+        lines = [
+            f"Training ended after {event.step:,} updates and {duration(event.elapsed)}: {event.reason}."
+        ]
+        if event.best_step is not None:
+            best = measure(event.best_score, event.metric)
+            lines.append(f"The best model is that of update {event.best_step:,} ({best}): {event.model}")
+        else:
+            lines.append(f"The model: {event.model}")
+        if event.how_to_go_on:
+            lines.append(event.how_to_go_on)
+        for line in lines:
+            self._print(visible(line))

@@ -1,0 +1,85 @@
+"""Batches of similar length, in an order that is a function of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from s2scli.model import Batch
+from s2scli.shards import ParallelData
+
+_POOL = 500_000
+"""Pairs sorted by length together; larger corpora are shuffled into several such pools."""
+
+
+def plan_batches(
+    source_lengths: np.ndarray, target_lengths: np.ndarray, batch_tokens: int, order: np.ndarray
+) -> list[np.ndarray]:
+    """Cut the pairs into batches of similar length.
+
+    Args:
+        source_lengths, target_lengths: (M,) tokens of each pair, EOS not counted.
+        batch_tokens: Most target tokens of a batch, EOS and padding included; the source side
+            may take half as many again. A pair that is longer alone is a batch alone.
+        order: Some permutation of the M pairs, which decides between pairs of equal length.
+
+    Returns:
+        Index arrays, sorted by length.
+    """
+    batches = []
+    for begin in range(0, len(order), _POOL):
+        pool = order[begin : begin + _POOL]
+        source, target = source_lengths[pool] + 1, target_lengths[pool] + 1
+        by_length = np.lexsort((source, target))
+        pool, source, target = pool[by_length], source[by_length], target[by_length]
+        i = 0
+        while i < len(pool):
+            size = max(1, batch_tokens // int(target[i]))
+            while True:
+                window = slice(i, i + size)
+                widest = max(int(target[window].max()), -(-int(source[window].max()) * 2 // 3))
+                fitting = max(1, batch_tokens // widest)
+                if fitting >= min(size, len(pool) - i):
+                    break
+                size = fitting
+            if size > 8:
+                size -= size % 8  # few distinct shapes: every new one costs the kernels a preparation
+            batches.append(pool[i : i + size])
+            i += size
+    return batches
+
+
+class TrainingBatches:
+    """The batches of each epoch of a training.
+
+    Args:
+        data: The training pairs.
+        batch_tokens: See ``plan_batches``.
+        seed: Decides, with the epoch's number, which pairs meet in a batch and the order of batches.
+    """
+
+    def __init__(self, data: ParallelData, batch_tokens: int, seed: int) -> None:
+        self.data = data
+        self.batch_tokens = batch_tokens
+        self.seed = seed
+
+    def epoch(self, number: int) -> list[np.ndarray]:
+        """The index arrays of epoch ``number``, in order."""
+        random = np.random.default_rng([self.seed, number])
+        order = random.permutation(len(self.data))
+        batches = plan_batches(self.data.source_lengths, self.data.target_lengths, self.batch_tokens, order)
+        return [batches[i] for i in random.permutation(len(batches))]
+
+    def load(self, indices: np.ndarray) -> Batch:
+        """The batch of these pairs."""
+        sources, targets = self.data.gather(indices)
+        return Batch.of(sources, targets, indices)
+
+
+def in_order(data: ParallelData, batch_tokens: int) -> Iterator[Batch]:
+    """All pairs once, shortest first, for measuring a loss."""
+    order = np.arange(len(data))
+    for indices in plan_batches(data.source_lengths, data.target_lengths, batch_tokens, order):
+        sources, targets = data.gather(indices)
+        yield Batch.of(sources, targets, indices)

@@ -1,0 +1,43 @@
+"""Errors that a person can act on: what happened, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class S2SError(Exception):
+    """An error that the user can mend (exit code 1).
+
+    Args:
+        what: What happened, as one sentence.
+        where: The file and line, option or key it concerns, if there is one.
+        hint: What to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text} {self.hint}" if self.hint else text
+
+
+class UsageError(S2SError):
+    """A wrong option, key or combination of options (exit code 2)."""
+
+    exit_code = 2
+
+
+def nearest(word: str, valid: Iterable[str]) -> str:
+    """A hint that names the valid word nearest to a misspelt one, or lists them all."""
+    choices = sorted(valid)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean '{close[0]}'?"
+    return f"Valid: {', '.join(choices)}."

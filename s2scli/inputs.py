@@ -1,0 +1,62 @@
+"""Which files `s2s preprocess` reads: the data options checked and put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s2scli.config import PreprocessOptions
+from s2scli.corpus import Parallel, Part, parse_columns, sample_corpus
+from s2scli.errors import UsageError
+from s2scli.events import Listener, Notice
+
+SPLITS = ("train", "dev", "test")
+"""The sets, in the order of their numbers in `s2scli.selection`."""
+
+
+def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Parallel]:
+    """The text of each set that is given; with no data option at all the bundled corpus.
+
+    Raises:
+        UsageError: Options that do not go together, with the flags named.
+    """
+    parts = {split: _parts(options, split) for split in SPLITS}
+    if not any(parts.values()):
+        folder = sample_corpus()
+        listen(Notice(text=f"no data given: using the bundled English–Korean sample corpus in {folder}"))
+        parts = {s: [Part(source=folder / f"{s}.en", target=folder / f"{s}.ko")] for s in SPLITS}
+    if not parts["train"]:
+        given = next(split for split in SPLITS if parts[split])
+        raise UsageError(
+            f"--{given}-src/--{given}-tgt or --{given} is given without training data",
+            where="--train-src",
+            hint="Give --train-src and --train-tgt, or --train with a TSV.",
+        )
+    for split, size in (("dev", options.dev_size), ("test", options.test_size)):
+        if parts[split] and size:
+            what = f"there is a {split} set already, so that none is held out of the training data"
+            raise UsageError(what, where=f"--{split}-size", hint=f"Leave out either it or the {split} files.")
+    found = {split: list_ for split, list_ in parts.items() if list_}
+    return {s: Parallel(parts=list_, replace_invalid=options.replace_invalid) for s, list_ in found.items()}
+
+
+def _parts(options: PreprocessOptions, split: str) -> list[Part]:
+    sources: tuple[Path, ...] = getattr(options, f"{split}_src")
+    targets: tuple[Path, ...] = getattr(options, f"{split}_tgt")
+    tables: tuple[Path, ...] = getattr(options, split)
+    if tables and (sources or targets):
+        other = f"--{split}-src" if sources else f"--{split}-tgt"
+        raise UsageError(
+            f"--{split} and {other} exclude each other", where=f"--{split}", hint="Give one of them."
+        )
+    if bool(sources) != bool(targets):
+        have, lack = ("src", "tgt") if sources else ("tgt", "src")
+        what = f"--{split}-{have} is given without --{split}-{lack}"
+        raise UsageError(what, where=f"--{split}-{lack}", hint=f"Give both, or one TSV with --{split}.")
+    if len(sources) != len(targets):
+        what = f"{len(sources)} source files and {len(targets)} target files are given"
+        hint = f"Repeat --{split}-src and --{split}-tgt equally often, in the same order."
+        raise UsageError(what, where=f"--{split}-src", hint=hint)
+    if tables:
+        parse_columns(options.columns)
+        return [Part(source=path, columns=options.columns) for path in tables]
+    return [Part(source=s, target=t) for s, t in zip(sources, targets, strict=True)]

@@ -1,0 +1,80 @@
+"""Time, speed and interruption of a training."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class Clock:
+    """Seconds of training, counted on from those of earlier parts."""
+
+    def __init__(self, before: float) -> None:
+        self._start = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._start
+
+
+class Meter:
+    """Loss, speed and waiting since the last reading."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.restart()
+
+    def restart(self) -> None:
+        self._losses: list[Tensor] = []
+        self._tokens, self._waited, self._since = 0, 0.0, self.clock.seconds
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """The time spent inside counts as waiting for data."""
+        begin = time.monotonic()
+        yield
+        self._waited += time.monotonic() - begin
+
+    def add(self, loss: Tensor, tokens: int) -> None:
+        self._losses.append(loss)
+        self._tokens += tokens
+
+    def read(self) -> tuple[float, float, float]:
+        """(nats per token, tokens per second, share of time spent waiting), and start anew."""
+        loss = float(torch.stack(self._losses).sum()) / max(1, self._tokens)
+        seconds = max(1e-9, self.clock.seconds - self._since)
+        result = (loss, self._tokens / seconds, self._waited / seconds)
+        self.restart()
+        return result
+
+
+class Stop:
+    """Whether the user has asked to stop; the second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[Self]:
+        """Take Ctrl-C and SIGTERM as the wish to stop after the step under way."""
+
+        def ask(number: int, frame: object) -> None:
+            if self.asked:
+                raise KeyboardInterrupt
+            self.asked = True
+
+        try:
+            before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        except ValueError:  # not in the main thread: whoever runs us there handles signals
+            before = {}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,77 @@
+"""``metrics.jsonl``, always, and TensorBoard, on request: listeners that write files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from s2scli.errors import S2SError
+from s2scli.events import Event, Listener, Stepped, TrainingEnded, TrainingStarted, Validated
+from s2scli.files import write_text_atomic
+
+_RECORDED = {TrainingStarted: "start", Stepped: "step", Validated: "validation", TrainingEnded: "end"}
+
+
+class Recorder:
+    """Writes each training event as a line of JSON and passes it on.
+
+    Args:
+        folder: The run folder.
+        tensorboard: Write TensorBoard logs under ``tensorboard/`` too.
+        step: Where the training starts; what an earlier part recorded beyond it is dropped,
+            since those steps are about to be made again.
+        listen: Who hears the events next.
+    """
+
+    def __init__(self, folder: Path, tensorboard: bool, step: int, listen: Listener) -> None:
+        self.path = folder / "metrics.jsonl"
+        self.listen = listen
+        self.board: Any = _board(folder / "tensorboard", step) if tensorboard else None
+        if self.path.exists():
+            lines = [line for line in self.path.read_text(encoding="utf-8").split("\n") if _keep(line, step)]
+            write_text_atomic(self.path, "".join(line + "\n" for line in lines))
+
+    def __enter__(self) -> Self:
+        self.file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+    def __call__(self, event: Event) -> None:
+        """Record an event, if it is of the training, and pass it on."""
+        name = _RECORDED.get(type(event))
+        if name is not None:
+            content = dataclasses.asdict(event)
+            self.file.write(json.dumps({"event": name, **content}, ensure_ascii=False) + "\n")
+            self.file.flush()
+            if self.board is not None and name in ("step", "validation"):
+                for key, value in content.items():
+                    if isinstance(value, (int, float)) and key != "step":
+                        self.board.add_scalar(f"{name}/{key}", value, content["step"])
+        self.listen(event)
+
+
+def _keep(line: str, step: int) -> bool:
+    """Whether a recorded line is whole and of a step that will not be made again."""
+    try:
+        record = json.loads(line)
+        return record["event"] != "end" and int(record["step"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _board(folder: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        hint = "Install it: pip install 's2scli[tensorboard]'."
+        raise S2SError("TensorBoard is not installed", where="--tensorboard", hint=hint) from error
+    return SummaryWriter(str(folder), purge_step=step)

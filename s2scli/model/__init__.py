@@ -1,0 +1,20 @@
+"""The model: encoder, attention, decoder and search. It needs torch and ModelConfig, nothing else.
+
+Read in this order: ``rnn`` (what a state is), ``attention`` (equations 1-3),
+``encoder``, ``decoder`` (equations 4-6), ``seq2seq`` (the whole), ``loss``, ``search``.
+"""
+
+from s2scli.model.batch import Batch
+from s2scli.model.search import Hypothesis, SearchLimits, StepModel, beam_search, greedy_search, sample_search
+from s2scli.model.seq2seq import Seq2Seq
+
+__all__ = [
+    "Batch",
+    "Hypothesis",
+    "SearchLimits",
+    "Seq2Seq",
+    "StepModel",
+    "beam_search",
+    "greedy_search",
+    "sample_search",
+]

@@ -1,0 +1,115 @@
+"""Attention: equations 1-3, for a mapped pair of keys and values.
+
+1. scores   e_t = [s_t·h_1, …, s_t·h_T] ∈ R^T
+2. weights  α_t = softmax(e_t) ∈ R^T, zero on padding
+3. value    a_t = Σ_i [α_t]_i h_i ∈ R^h
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from s2scli.config import Attention as Kind
+from s2scli.config import Values
+
+
+class Score(Protocol):
+    """Equation 1: how well each query (B, Q, h) fits each key (B, S, h), as (B, Q, S)."""
+
+    def __call__(self, query: Tensor, keys: Tensor) -> Tensor: ...
+
+
+def dot(query: Tensor, keys: Tensor) -> Tensor:
+    """e = s·h (Luong et al. 2015, eq. 8, "dot")."""
+    return torch.bmm(query, keys.transpose(1, 2))
+
+
+def scaled_dot(query: Tensor, keys: Tensor) -> Tensor:
+    """e = s·h / √h (Vaswani et al. 2017, eq. 1)."""
+    return dot(query, keys) / math.sqrt(query.size(-1))
+
+
+def attention(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, score: Score = dot
+) -> tuple[Tensor, Tensor]:
+    """Equations 1-3 for Q queries at once; the queries do not see each other.
+
+    Args:
+        query: (B, Q, h), the decoder states s_t.
+        keys: (B, S, h).
+        values: (B, S, v); may be the keys themselves.
+        mask: (B, S), true where there is a source token, false on padding.
+        score: Equation 1.
+
+    Returns:
+        The attention values a_t (B, Q, v) and the weights α_t (B, Q, S), which sum to
+        one over S and are exactly zero on padding.
+    """
+    scores = score(query, keys).float().masked_fill(~mask.unsqueeze(1), -math.inf)
+    weights = torch.softmax(scores, dim=-1).to(values.dtype)
+    return torch.bmm(weights, values), weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What the decoder may attend to, prepared once per source sentence.
+
+    Attributes:
+        keys: (B, S, h).
+        values: (B, S, h); the same tensor as ``keys`` where nothing tells them apart.
+        mask: (B, S), true where there is a source token.
+    """
+
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+
+    def select(self, sentences: Tensor) -> Memory:
+        """The memory of the given sentences (indices into B), cut to the longest of them."""
+        mask = self.mask.index_select(0, sentences)
+        keys = self.keys.index_select(0, sentences)
+        same = self.values is self.keys
+        return Memory(keys=keys, values=keys if same else self.values.index_select(0, sentences), mask=mask)
+
+
+class AttentionLayer(nn.Module):
+    """One kind of attention: how keys and values are made of the encoder's outputs, and the score."""
+
+    def __init__(self, kind: Kind, hidden: int, values: Values) -> None:
+        super().__init__()
+        self.kind = kind
+        self.project_keys = nn.Linear(hidden, hidden, bias=False) if kind in ("general", "additive") else None
+        self.project_values = nn.Linear(hidden, hidden, bias=False) if values == "projected" else None
+        self.project_query = nn.Linear(hidden, hidden) if kind == "additive" else None
+        self.vector = nn.Linear(hidden, 1, bias=False) if kind == "additive" else None
+
+    def memory(self, encoded: Tensor, mask: Tensor) -> Memory:
+        """Keys and values of the encoder's outputs (B, S, h), computed once per sentence.
+
+        ``general`` (Luong et al. 2015, eq. 8: e = sᵀ W h) and ``additive`` project the keys
+        here, so that a decoding step does not have to.
+        """
+        keys = encoded if self.project_keys is None else self.project_keys(encoded)
+        # General and additive attention score W·h but still sum h.
+        values = encoded if self.project_values is None else self.project_values(encoded)
+        return Memory(keys=keys, values=values, mask=mask)
+
+    def score(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Equation 1 in the form of this layer's kind: (B, Q, h), (B, S, h) → (B, Q, S)."""
+        if self.kind == "scaled-dot":
+            return scaled_dot(query, keys)
+        if self.project_query is None or self.vector is None:
+            return dot(query, keys)
+        # Additive: e = vᵀ tanh(W s + U h) (Bahdanau et al. 2015, appendix A.1.2).
+        mixed = torch.tanh(self.project_query(query).unsqueeze(2) + keys.unsqueeze(1))
+        scores: Tensor = self.vector(mixed).squeeze(-1)
+        return scores
+
+    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """Values (B, Q, h) and weights (B, Q, S) for the queries (B, Q, h)."""
+        return attention(query, memory.keys, memory.values, memory.mask, self.score)

@@ -1,0 +1,83 @@
+"""Cross-entropy with label smoothing, fused with the output layer.
+
+The logits of a batch, N target tokens times V words, are the largest tensor of a
+training step. Computing the loss and its gradient in one go over blocks of rows that
+stay in the processor's cache replaces several passes over memory by one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+_BLOCK = 1 << 19
+"""Logits in a block: 2 MiB of fp32, about a core's share of the cache."""
+
+
+class _SmoothedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float
+    ) -> tuple[Tensor, Tensor]:
+        rows, vocab = vectors.size(0), weight.size(0)
+        cast_weight, cast_bias = weight.to(vectors.dtype), bias.to(vectors.dtype)
+        needs_gradient = any(ctx.needs_input_grad[:3])
+        gradient = vectors.new_empty(rows, vocab) if needs_gradient else None
+        block = max(1, _BLOCK // vocab) if vectors.device.type == "cpu" else rows
+        smoothed = vectors.new_zeros((), dtype=torch.float32)
+        plain = torch.zeros_like(smoothed)
+        for begin in range(0, rows, max(1, block)):
+            end = min(begin + block, rows)
+            logits = torch.addmm(cast_bias, vectors[begin:end], cast_weight.t())
+            log_p = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+            index = target[begin:end].unsqueeze(1)
+            nll = -log_p.gather(1, index).sum()
+            plain += nll
+            smoothed += (1 - smoothing) * nll
+            if smoothing:
+                smoothed -= smoothing / vocab * log_p.sum()
+            if gradient is not None:
+                # d loss / d logits = p - (1 - ε) onehot - ε/V
+                p = log_p.exp_()
+                p.scatter_add_(1, index, torch.full_like(index, -(1 - smoothing), dtype=p.dtype))
+                if smoothing:
+                    p -= smoothing / vocab
+                gradient[begin:end] = p
+        if gradient is not None:
+            ctx.save_for_backward(
+                gradient @ cast_weight,
+                (gradient.t() @ vectors).to(weight.dtype),
+                gradient.sum(0, dtype=torch.float32).to(bias.dtype),
+            )
+        ctx.mark_non_differentiable(plain)
+        return smoothed, plain
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        vectors, weight, bias = ctx.saved_tensors
+        scale = outer[0]
+        return vectors * scale.to(vectors.dtype), weight * scale, bias * scale, None, None
+
+
+def smoothed_cross_entropy(
+    vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """The loss of an output layer, summed over tokens.
+
+    With p = softmax(W x + b), the smoothed loss of a token y is
+    -(1 - ε) log p_y - (ε / V) Σ_v log p_v (Szegedy et al. 2016, section 7).
+
+    Args:
+        vectors: (N, e), in the working precision.
+        weight: (V, e); may be held in a wider format, its gradient comes back in it.
+        bias: (V,).
+        target: (N,) ids.
+        smoothing: ε.
+
+    Returns:
+        The smoothed loss, and the plain negative log-likelihood (no gradient), in nats.
+    """
+    smoothed, plain = _SmoothedCrossEntropy.apply(vectors, weight, bias, target, smoothing)  # type: ignore[no-untyped-call]
+    return smoothed, plain

@@ -1,0 +1,150 @@
+"""The whole model: embeddings, encoder, decoder and output layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from s2scli.config import PAD, ModelConfig
+from s2scli.model.attention import Memory
+from s2scli.model.batch import Batch
+from s2scli.model.decoder import Decoder, DecoderState
+from s2scli.model.encoder import Encoded, Encoder
+from s2scli.model.loss import smoothed_cross_entropy
+from s2scli.model.rnn import scaled_embedding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """The loss of a batch, summed over its target tokens, in nats.
+
+    Attributes:
+        smoothed: With label smoothing; what is minimised.
+        plain: Without.
+    """
+
+    smoothed: Tensor
+    plain: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchState:
+    """What search carries and reorders without looking inside.
+
+    Attributes:
+        memory: Of the B sentences.
+        decoder: Of the B·beam hypotheses.
+        beam: Hypotheses of each sentence.
+    """
+
+    memory: Memory
+    decoder: DecoderState
+    beam: int
+
+    def select(self, sentences: Tensor, hypotheses: Tensor) -> SearchState:
+        """Hypothesis j of sentence i goes on with ``hypotheses[i, j]`` of ``sentences[i]``."""
+        rows = (sentences.unsqueeze(1) * self.beam + hypotheses).flatten()
+        memory = self.memory
+        if sentences.numel() != memory.mask.size(0):  # the order of sentences never changes, they only leave
+            memory = memory.select(sentences)
+        return SearchState(memory=memory, decoder=self.decoder.select(rows), beam=hypotheses.size(1))
+
+
+class Seq2Seq(nn.Module):
+    """Recurrent encoder-decoder with attention (Bahdanau et al. 2015; Luong et al. 2015)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        target = scaled_embedding(config.target_vocab, config.embedding, PAD)
+        source = target
+        if config.tie != "all":
+            source = scaled_embedding(config.source_vocab, config.embedding, PAD)
+        self.encoder = Encoder(config, source)
+        self.decoder = Decoder(config, target)
+        # s̃_t ∈ R^h always: where the output layer shares narrower embeddings, a projection stands between.
+        tied = config.tie != "none"
+        self.narrow = (
+            nn.Linear(config.hidden, config.embedding) if tied and config.hidden != config.embedding else None
+        )
+        self.output = nn.Linear(config.embedding if tied else config.hidden, config.target_vocab)
+        if tied:
+            self.output.weight = target.weight
+
+    def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
+        """Embeddings (…, e) of ids, in the working precision, whole words dropped in training."""
+        embedded = nn.functional.embedding(ids, embedding.weight, PAD).to(self.decoder.combine.weight.dtype)
+        if self.training and self.config.word_dropout:
+            keep = torch.ones_like(embedded[..., :1])
+            embedded = embedded * nn.functional.dropout(keep, self.config.word_dropout)
+        return embedded
+
+    def encode(self, source: Tensor, lengths: Tensor) -> Encoded:
+        """Read the source ids (B, S) of ``lengths`` (B,)."""
+        encoded: Encoded = self.encoder(self._embed(source, self.encoder.embedding), lengths)
+        return encoded
+
+    def _narrow(self, vectors: Tensor) -> Tensor:
+        return vectors if self.narrow is None else self.narrow(vectors)
+
+    def vectors(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Teacher forcing: s̃ (B, T, h) and α (B, T, S) for every target position."""
+        encoded = self.encode(batch.source, batch.source_lengths)
+        embedded = self._embed(batch.previous, self.decoder.embedding)
+        vectors, weights = self.decoder(embedded, self.decoder.memory(encoded), self.decoder.start(encoded))
+        return vectors, weights
+
+    def forward(self, batch: Batch, smoothing: float = 0.0) -> Loss:
+        """The loss of the batch's target tokens, padding left out."""
+        vectors, _ = self.vectors(batch)
+        useful = vectors.flatten(0, 1).index_select(0, batch.positions)
+        useful = self._narrow(self.decoder.dropout(useful.unsqueeze(1)).squeeze(1))
+        target = batch.target.flatten().index_select(0, batch.positions)
+        smoothed, plain = smoothed_cross_entropy(
+            useful, self.output.weight, self.output.bias, target, smoothing
+        )
+        return Loss(smoothed=smoothed, plain=plain)
+
+    def log_probabilities(self, vectors: Tensor) -> Tensor:
+        """log p(y | s̃) for s̃ (…, h), as (…, V) in fp32."""
+        return torch.log_softmax(self.output(self._narrow(vectors)), dim=-1, dtype=torch.float32)
+
+    def start(self, source: Tensor, lengths: Tensor) -> SearchState:
+        """The state of one empty hypothesis for each of B sentences."""
+        encoded = self.encode(source, lengths)
+        return SearchState(memory=self.decoder.memory(encoded), decoder=self.decoder.start(encoded), beam=1)
+
+    def step(self, tokens: Tensor, state: SearchState) -> tuple[Tensor, Tensor | None, SearchState]:
+        """Append ``tokens`` (B, beam) to the hypotheses.
+
+        Returns:
+            Log-probabilities of the next token (B, beam, V), attention weights (B, beam, S) or
+            None, and the next state.
+        """
+        embedded = self._embed(tokens.flatten(), self.decoder.embedding)
+        vectors, weights, following = self.decoder.step(embedded, state.memory, state.decoder, state.beam)
+        return (
+            self.log_probabilities(vectors),
+            weights,
+            SearchState(memory=state.memory, decoder=following, beam=state.beam),
+        )
+
+    def step_weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
+        """The weights that one training step computes with.
+
+        They are the parameters in the working precision, cast once a step instead of at each
+        use, with some recurrent weights dropped (Merity et al. 2018, section 2). Embeddings and
+        the output layer stay in fp32: their gradients add up many tokens.
+        """
+        rate = self.config.recurrent_dropout
+        weights: dict[str, Tensor] = {}
+        for name, parameter in self.named_parameters():
+            if name.startswith("output.") or "embedding" in name:
+                continue
+            value: Tensor = parameter
+            if rate and self.training and name.endswith("weight_hh"):
+                value = nn.functional.dropout(value, rate)
+            weights[name] = value.to(dtype)
+        return weights

@@ -1,0 +1,171 @@
+"""The settings of a training: what the user chose, and for the rest what the amount of data suggests."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from s2scli.config import ModelConfig, Tie, TrainOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a training needs to know, nothing left open.
+
+    Attributes:
+        model: The architecture.
+        options: The user's options with every open one filled in, but for the limits.
+        steps_per_epoch: Updates in an epoch.
+        total_steps: Updates to the end, None if only the clock ends it.
+        why: Setting → value and where it comes from, for the settings table.
+    """
+
+    model: ModelConfig
+    options: TrainOptions
+    total_steps: int | None
+    why: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFacts:
+    """What the choice of settings depends on."""
+
+    pairs: int
+    target_tokens: int
+    source_vocab: int
+    target_vocab: int
+    joint: bool
+
+
+def _between(pairs: int, anchors: list[tuple[float, float]]) -> float:
+    """Interpolate over the logarithm of the number of pairs."""
+    x = math.log10(max(1, pairs))
+    points = [(math.log10(n), value) for n, value in anchors]
+    if x <= points[0][0]:
+        return points[0][1]
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x <= x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return points[-1][1]
+
+
+def _rounded(value: float, unit: int) -> int:
+    return max(unit, round(value / unit) * unit)
+
+
+def lecture(options: TrainOptions) -> TrainOptions:
+    """The lecture's model: one forward GRU each, last state handed over, dot, s̃ carried on as the state.
+
+    A GRU, because the lecture's decoder has one state vector s_t, which s̃_t replaces.
+    """
+    return replace(
+        options,
+        cell="gru",
+        encoder_layers=1,
+        decoder_layers=1,
+        bidirectional=False,
+        residual=False,
+        bridge="last",
+        attention="dot",
+        values="keys",
+        feed="state",
+        tie="none",
+    )
+
+
+def choose(options: TrainOptions, data: DataFacts) -> Recipe:
+    """Fill in what the user left open.
+
+    Args:
+        options: The user's options.
+        data: Sizes of the training data.
+    """
+    if options.preset == "lecture":
+        options = lecture(options)
+    pairs = data.pairs
+    # Small data want small batches and high rates: the number of updates is what limits them.
+    suggested = {
+        "hidden": _rounded(
+            _between(pairs, [(1e3, 256), (1e4, 384), (3e4, 512), (1e6, 768), (5e6, 1024)]), 64
+        ),
+        "embedding": _rounded(_between(pairs, [(1e3, 128), (1e4, 256), (3e5, 384), (5e6, 512)]), 64),
+        "encoder_layers": 1 if pairs < 300_000 else 2,
+        "decoder_layers": 1 if pairs < 300_000 else 2,
+        "dropout": round(_between(pairs, [(3e3, 0.5), (3e4, 0.4), (2e5, 0.25), (3e6, 0.1)]), 2),
+        "word_dropout": round(_between(pairs, [(1e4, 0.1), (3e4, 0.1), (3e5, 0.0)]), 2),
+        "learning_rate": round(_between(pairs, [(1e4, 3e-3), (3e4, 2e-3), (1e6, 1e-3)]), 5),
+        "batch_tokens": _rounded(_between(pairs, [(1e4, 400), (3e4, 1000), (3e5, 2000), (5e6, 4000)]), 100),
+        "epochs": round(_between(pairs, [(1e4, 40), (3e4, 25), (3e5, 12), (5e6, 4)])),
+    }
+    tie: Tie = "all" if data.joint else "target"
+    open_choices: dict[str, Any] = {**suggested, "tie": tie, "warmup_steps": None}
+    chosen = {name: value for name, value in open_choices.items() if getattr(options, name) is None}
+    if options.max_steps is not None or options.max_minutes is not None:
+        chosen.pop("epochs", None)
+    full = replace(options, **chosen)
+    assert full.batch_tokens is not None
+    # Batches are not quite full: lengths differ, and sizes are rounded.
+    per_epoch = max(1, round(1.08 * data.target_tokens / full.batch_tokens / full.accumulate))
+    limits = [n for n in (full.max_steps, full.epochs and full.epochs * per_epoch) if n]
+    total = min(limits) if limits else None
+    if full.warmup_steps is None:
+        chosen["warmup_steps"] = min(400, max(1, (total or 4000) // 10))
+    if full.validate_every is None:
+        chosen["validate_every"] = max(50, min(per_epoch, 2000))
+    full = replace(full, **chosen)
+    model = ModelConfig(
+        source_vocab=data.source_vocab,
+        target_vocab=data.target_vocab,
+        cell=full.cell,
+        hidden=full.hidden or 0,
+        embedding=full.embedding or 0,
+        encoder_layers=full.encoder_layers or 0,
+        decoder_layers=full.decoder_layers or 0,
+        bidirectional=full.bidirectional,
+        residual=full.residual,
+        bridge=full.bridge,
+        attention=full.attention,
+        values=full.values,
+        feed=full.feed,
+        tie=full.tie or "none",
+        dropout=full.dropout or 0.0,
+        dropout_over_time=full.dropout_over_time,
+        recurrent_dropout=full.recurrent_dropout,
+        word_dropout=full.word_dropout or 0.0,
+    )
+    return Recipe(model=model, options=full, total_steps=total, why=_explain(full, chosen, data))
+
+
+def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> dict[str, str]:
+    shown = [
+        "cell",
+        "attention",
+        "feed",
+        "hidden",
+        "embedding",
+        "encoder_layers",
+        "decoder_layers",
+        "tie",
+        "dropout",
+        "word_dropout",
+        "batch_tokens",
+        "learning_rate",
+        "warmup_steps",
+        "schedule",
+        "epochs",
+        "max_steps",
+        "max_minutes",
+        "validate_every",
+        "patience",
+    ]
+    reason = f"for {data.pairs:,} pairs"
+    texts = {}
+    for name in shown:
+        value = getattr(full, name)
+        if value is not None:
+            texts[name] = f"{value:g}" if isinstance(value, float) else str(value)
+            texts[name] += f" ({reason})" if name in chosen else ""
+    return texts

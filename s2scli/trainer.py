@@ -1,0 +1,177 @@
+"""A model in training: what an update does, and the state that a checkpoint holds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.optim.swa_utils import AveragedModel
+
+from s2scli import checkpoint
+from s2scli.dataset import TrainingBatches
+from s2scli.model import Batch, Seq2Seq
+from s2scli.recipe import Recipe
+from s2scli.resolve import as_dict
+from s2scli.runtime import Runtime, seed_everything
+from s2scli.shards import ParallelData
+
+
+@dataclass(kw_only=True)
+class Position:
+    """Where a training stands: all of its state that is not a tensor."""
+
+    step: int = 0
+    epoch: int = 0
+    cursor: int = 0
+    """Batches of the epoch already seen."""
+    best_score: float | None = None
+    best_step: int | None = None
+    waited: int = 0
+    """Validations since the best."""
+    elapsed: float = 0.0
+    """Seconds, over all resumed parts."""
+    ended: str | None = None
+    """Why the training ended, if it has."""
+
+
+def moving_average(decay: float) -> Any:
+    """An update for AveragedModel with decay d, or (1+n)/(10+n) after few steps n where that is less."""
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        n = int(count)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
+
+
+class Trainer:
+    """A training in progress.
+
+    Args:
+        settings: The recipe.
+        data: The training pairs.
+        folder: The run folder.
+        runtime: Where to compute.
+    """
+
+    def __init__(self, settings: Recipe, data: ParallelData, folder: Path, runtime: Runtime) -> None:
+        self.recipe, self.options = settings, settings.options
+        self.folder, self.runtime = folder, runtime
+        seed_everything(self.options.seed)
+        self.model = Seq2Seq(settings.model).to(runtime.device)
+        self.averaged: AveragedModel | None = None
+        if self.options.average == "ema":
+            average = moving_average(self.options.ema_decay)
+            self.averaged = AveragedModel(self.model, multi_avg_fn=average)
+        kind = torch.optim.AdamW if self.options.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = kind(
+            self.model.parameters(),
+            betas=(0.9, 0.98),
+            eps=1e-9,
+            weight_decay=self.options.weight_decay,
+            fused=True,
+        )
+        self.batches = TrainingBatches(data, self.options.batch_tokens or 1, self.options.seed)
+        self.position = Position()
+
+    # What a step does
+
+    def update(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+        """One update on the mean loss of all target tokens of ``batches``.
+
+        Returns:
+            The summed negative log-likelihood and the norm of the gradient, on the device: nothing
+            here waits for it.
+        """
+        self.model.train()
+        tokens = sum(b.target_tokens for b in batches)
+        total = torch.zeros((), device=self.runtime.device)
+        for batch in batches:
+            weights = self.model.step_weights(self.runtime.dtype)
+            loss = functional_call(
+                self.model, weights, (batch.to(self.runtime.device), self.options.label_smoothing)
+            )
+            (loss.smoothed / tokens).backward()
+            total += loss.plain
+        limit = self.options.clip_norm or math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.model)
+        return total, norm
+
+    def learning_rate(self, progress: float) -> float:
+        """The rate at the position's step, ``progress`` being the share of the training that is done."""
+        step, warmup = self.position.step + 1, self.options.warmup_steps or 0
+        # Warm-up and decay multiply, so that a training too short for its warm-up still anneals.
+        peak = (self.options.learning_rate or 0.0) * min(1.0, step / max(1, warmup))
+        match self.options.schedule:
+            case "cosine":
+                return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, progress))))
+            case "linear":
+                return peak * max(0.01, 1 - progress)
+            case "inverse-sqrt":
+                return peak * math.sqrt(max(1, warmup) / max(step, warmup, 1))
+            case _:
+                return peak
+
+    @property
+    def _average(self) -> Seq2Seq:
+        assert self.averaged is not None and isinstance(self.averaged.module, Seq2Seq)
+        return self.averaged.module
+
+    def set_learning_rate(self, progress: float) -> None:
+        """Set the rate of the next update."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(progress)
+
+    @property
+    def final_model(self) -> Seq2Seq:
+        """The model that is validated and kept: the averaged one, if there is an average."""
+        return self.model if self.averaged is None else self._average
+
+    # What is kept on disk
+
+    def save(self) -> None:
+        """Write the last model and the training state."""
+        checkpoint.save_weights(self.folder / "last", self.final_model)
+        tensors = {f"model.{n}": p for n, p in checkpoint.unique_weights(self.model).items()}
+        if self.averaged is not None:
+            tensors |= {f"average.{n}": p for n, p in checkpoint.unique_weights(self._average).items()}
+            tensors["averaged"] = self.averaged.n_averaged
+        for i, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
+        tensors["random"] = torch.get_rng_state()
+        if self.runtime.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.runtime.device)
+        progress = {"position": asdict(self.position), "options": as_dict(self.options)}
+        checkpoint.save_state(self.folder / "state", tensors, progress)
+
+    def restore(self) -> None:
+        """Go back to the state that ``save`` has written."""
+        path = self.folder / "state" / "training.safetensors"
+        tensors, progress = checkpoint.load_state(self.folder / "state")
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+        checkpoint.load_weights(self.model, part("model."), path)
+        if self.averaged is not None:
+            checkpoint.load_weights(self._average, part("average."), path)
+            self.averaged.n_averaged.copy_(tensors["averaged"])
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in part("optimizer.").items():
+            i, key = name.split(".", 1)
+            state.setdefault(int(i), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors and self.runtime.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.runtime.device)
+        self.position = Position(**progress["position"])

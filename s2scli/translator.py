@@ -1,0 +1,263 @@
+"""Translator: lines in, translations out. What users run, and what training validates with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2scli.checkpoint import load_model
+from s2scli.config import Device, Precision
+from s2scli.errors import UsageError
+from s2scli.model import Hypothesis, SearchLimits, Seq2Seq, beam_search, greedy_search, sample_search
+from s2scli.model.batch import pad
+from s2scli.runtime import Runtime, set_up
+from s2scli.tokenizer import Tokenizer
+
+_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*")
+_SLACK = 10
+"""Tokens that a hypothesis may have beyond the ratio, so that very short sources are not cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How to search; the fields mean what the options of ``s2s translate`` of the same name mean."""
+
+    beam: int = 5
+    n_best: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    max_length_ratio: float = 3.0
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 1
+    attention: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sample and self.n_best > 1:
+            raise UsageError(
+                "--sample draws one translation a line", where="--n-best", hint="Leave --n-best out."
+            )
+        if not self.sample and self.n_best > self.beam:
+            hint = f"Use --beam {self.n_best} or more."
+            raise UsageError(
+                f"a beam of {self.beam} has no {self.n_best} hypotheses", where="--n-best", hint=hint
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A stretch of a line that was translated by itself; mostly the whole line.
+
+    Attributes:
+        source: Its source ids, without EOS.
+        hypothesis: Its translation; attention is (T, S), EOS included on both sides.
+        glue: What stands between this piece's translation and the one before it.
+    """
+
+    source: tuple[int, ...]
+    hypothesis: Hypothesis
+    glue: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """One hypothesis for a line.
+
+    Attributes:
+        text: The translation; it never contains a line break.
+        pieces: What it is made of; none for a blank line, several for one that was split.
+    """
+
+    text: str
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def log_probability(self) -> float:
+        """log p(translation | source), in nats."""
+        return sum(p.hypothesis.log_probability for p in self.pieces)
+
+    @property
+    def score(self) -> float:
+        """Mean of the pieces' scores; a single piece's own."""
+        return sum(p.hypothesis.score for p in self.pieces) / max(1, len(self.pieces))
+
+    @property
+    def ids(self) -> list[int]:
+        """Target ids without EOS."""
+        return [i for p in self.pieces for i in p.hypothesis.tokens]
+
+
+class Translator:
+    """A model with its tokenizer, on a device, ready to translate.
+
+    Args:
+        model: Is moved to the device and converted to the number format of ``runtime``.
+        max_source_length: Longest source in tokens; a longer line is translated in pieces.
+    """
+
+    def __init__(
+        self, model: Seq2Seq, tokenizer: Tokenizer, *, max_source_length: int, runtime: Runtime
+    ) -> None:
+        self.model = model.to(device=runtime.device, dtype=runtime.dtype).eval()
+        self.tokenizer = tokenizer
+        self.max_source_length = max_source_length
+        self.runtime = runtime
+        self.split_lines = 0
+        """Lines so far that were longer than the model has seen, and translated in pieces."""
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: Device = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+    ) -> Self:
+        """Load a run folder or model directory.
+
+        Raises:
+            S2SError: There is no model, or it is damaged or from another version.
+        """
+        runtime = set_up(device, precision, threads)
+        model, tokenizer, info = load_model(Path(path))
+        return cls(model, tokenizer, max_source_length=info.max_source_length, runtime=runtime)
+
+    def translate(self, lines: Iterable[str], *, batch_size: int = 64, **search: Any) -> list[str]:
+        """The best translation of each line, in order; ``search`` are fields of ``SearchOptions``."""
+        options = SearchOptions(**search)
+        return [best[0].text for best in self.hypotheses(lines, options, batch_size=batch_size)]
+
+    def hypotheses(
+        self, lines: Iterable[str], options: SearchOptions, *, batch_size: int = 64, first_line: int = 0
+    ) -> Iterator[list[Translation]]:
+        """The n best translations of each line, in order, read and translated some hundred lines at a time.
+
+        Args:
+            batch_size: Sentences that are translated together.
+            first_line: Index of the first line, which a random draw depends on.
+        """
+        waiting = iter(lines)
+        while window := list(islice(waiting, batch_size * 16)):
+            yield from self._window(window, options, batch_size, first_line)
+            first_line += len(window)
+
+    def _window(
+        self, lines: list[str], options: SearchOptions, batch_size: int, first_line: int
+    ) -> Iterator[list[Translation]]:
+        split = self._split(lines)
+        jobs = [(i, j) for i, pieces in enumerate(split) for j in range(len(pieces))]
+        # Batches of similar length; ties in input order.
+        jobs.sort(key=lambda job: len(split[job[0]][job[1]][1]))
+        found: dict[tuple[int, int], list[Hypothesis]] = {}
+        for begin in range(0, len(jobs), batch_size):
+            batch = jobs[begin : begin + batch_size]
+            sources = [split[i][j][1] for i, j in batch]
+            draws = [(first_line + i, j) for i, j in batch]
+            for job, hypotheses in zip(batch, self._search(sources, options, draws), strict=True):
+                found[job] = hypotheses
+        for i, pieces in enumerate(split):
+            yield self._join(pieces, [found[i, j] for j in range(len(pieces))])
+
+    @torch.inference_mode()
+    def _search(
+        self, sources: Sequence[Sequence[int]], options: SearchOptions, draws: Sequence[tuple[int, int]]
+    ) -> list[list[Hypothesis]]:
+        ids, lengths = (tensor.to(self.runtime.device) for tensor in pad(sources))
+        longest = (lengths * options.max_length_ratio).long() + _SLACK
+        limits = SearchLimits(
+            max_lengths=longest,
+            length_penalty=options.length_penalty,
+            no_repeat_ngram=options.no_repeat_ngram,
+            keep_attention=options.attention,
+        )
+        state = self.model.start(ids, lengths)
+        if options.sample:
+            uniforms = self._uniforms(options.seed, draws, int(longest.max()))
+            sampled = sample_search(
+                self.model,
+                state,
+                limits,
+                uniforms,
+                temperature=options.temperature,
+                top_k=options.top_k,
+                top_p=options.top_p,
+            )
+            return [[h] for h in sampled]
+        if options.beam == 1:
+            return [[h] for h in greedy_search(self.model, state, limits)]
+        return beam_search(self.model, state, limits, beam=options.beam, n_best=options.n_best)
+
+    def _uniforms(self, seed: int, draws: Sequence[tuple[int, int]], steps: int) -> Tensor:
+        """Random numbers that depend on the seed, the line and the piece, never on the batch."""
+        rows = [np.random.default_rng([seed, line, piece]).random(steps) for line, piece in draws]
+        return torch.from_numpy(np.stack(rows)).to(self.runtime.device)
+
+    def _join(self, pieces: list[tuple[str, list[int]]], found: list[list[Hypothesis]]) -> list[Translation]:
+        if not pieces:
+            return [Translation(text="")]
+        results = []
+        for rank in range(min(len(h) for h in found)):
+            chosen = [h[rank] for h in found]
+            texts = self.tokenizer.target.decode([h.tokens for h in chosen])
+            parts = tuple(
+                Piece(source=tuple(ids), hypothesis=h, glue=glue)
+                for (glue, ids), h in zip(pieces, chosen, strict=True)
+            )
+            text = "".join(p.glue + t for p, t in zip(parts, texts, strict=True))
+            results.append(Translation(text=text.replace("\r", " ").replace("\n", " "), pieces=parts))
+        return results
+
+    def _split(self, lines: Sequence[str]) -> list[list[tuple[str, list[int]]]]:
+        """The pieces of each line as (glue, source ids): none if it is blank, several if it is too long."""
+        side = self.tokenizer.source
+        texts = [side.normalize(line) for line in lines]
+        encoded = side.encode_normalized(texts)
+        split = []
+        for text, ids in zip(texts, encoded, strict=True):
+            if len(ids) > self.max_source_length:
+                split.append(self._pieces(text))
+                self.split_lines += 1
+            else:
+                split.append([("", ids)] if ids and text.strip() else [])
+        return split
+
+    def _pieces(self, text: str) -> list[tuple[str, list[int]]]:
+        """A line cut at sentence ends, as (glue, source ids)."""
+        pieces: list[tuple[str, list[int]]] = []
+        glue, begin = "", 0
+        for end in [*_SENTENCE_END.finditer(text), None]:
+            sentence = text[begin : end.start() if end else None]
+            for k, ids in enumerate(self._cut(sentence)):
+                pieces.append((" " if k else glue, ids))
+            if end:
+                glue, begin = (" " if end.group() else ""), end.end()
+        return pieces
+
+    def _cut(self, sentence: str) -> list[list[int]]:
+        """A sentence as id sequences that fit, cut between words, or within one that is too long itself."""
+        if not sentence.strip():
+            return []
+        side = self.tokenizer.source
+        whole = side.encode_normalized([sentence])[0]
+        if len(whole) <= self.max_source_length:
+            return [whole]
+        parts: list[list[int]] = [[]]
+        for word in side.encode_normalized(sentence.split()):
+            if len(parts[-1]) + len(word) > self.max_source_length and parts[-1]:
+                parts.append([])
+            parts[-1] += word
+            while len(parts[-1]) > self.max_source_length:
+                parts.append(parts[-1][self.max_source_length :])
+                parts[-2] = parts[-2][: self.max_source_length]
+        return [p for p in parts if p]

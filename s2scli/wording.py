@@ -1,0 +1,139 @@
+"""Numbers, reports and exceptions in words."""
+
+from __future__ import annotations
+
+import errno
+import math
+import unicodedata
+from typing import Any
+
+from rich.text import Text
+
+from s2scli.errors import S2SError
+
+
+def visible(text: str, *, longest: int | None = None) -> Text:
+    """Text that does to the terminal nothing but stand there.
+
+    Control characters, direction marks and line separators become ``\\x1b`` and the
+    like; the joiners that Persian and emoji need stay.
+    """
+    if longest is not None and len(text) > longest:
+        text = text[: longest - 1] + "…"
+    shown = []
+    for character in text:
+        kind = unicodedata.category(character)
+        harmless = kind not in ("Cc", "Cf", "Cs", "Zl", "Zp") or character in "\u200c\u200d"
+        shown.append(character if harmless else ascii(character)[1:-1])
+    return Text("".join(shown), overflow="fold")
+
+
+def duration(seconds: float) -> str:
+    """``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
+    if not math.isfinite(seconds):
+        return "?"
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def perplexity(loss: float) -> str:
+    """E to the loss, in as many digits as mean something."""
+    if not loss < 700:
+        return "inf" if loss >= 700 else "nan"
+    value = math.exp(loss)
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
+
+
+def measure(score: float | None, metric: str) -> str:
+    """``bleu 31.20``; a loss with four digits."""
+    if score is None:
+        return "none"
+    name = {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
+    return f"{name} {score:.4f}" if metric == "loss" else f"{name} {score:.2f}"
+
+
+_PLAIN_WORDS = {
+    errno.ENOSPC: ("the disk is full", "Free some space, then run the command again."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some space, then run the command again."),
+    errno.EFBIG: ("the file would be larger than allowed", "See 'ulimit -f', or write to another disk."),
+    errno.EACCES: ("permission denied", "Check who may read and write this path, or choose another."),
+    errno.EPERM: ("the operation is not permitted", "Check who may write this path, or choose another."),
+    errno.EROFS: ("the disk can only be read", "Choose a path on another disk."),
+    errno.ENOENT: ("there is no such file or folder", "Check the path."),
+    errno.EISDIR: ("this is a folder, and a file is needed", "Check the path."),
+    errno.ENOTDIR: ("a part of this path is a file, and not a folder", "Check the path."),
+    errno.ENAMETOOLONG: ("this name is too long", "Choose a shorter one."),
+    errno.EIO: ("the disk could not be read or written", "Check the disk."),
+    errno.EMFILE: ("too many files are open", "See 'ulimit -n'."),
+    errno.ENOMEM: ("there is not enough memory", "Close other programs, or use smaller sizes."),
+}
+
+_LESS_MEMORY = {
+    "preprocess": "Try a smaller --sample-size.",
+    "train": "Try a smaller --batch-tokens (with a larger --accumulate the updates stay as they are), or a "
+    "smaller --hidden.",
+    "translate": "Try a smaller --batch-size or a smaller --beam.",
+    "score": "Try a smaller --beam.",
+}
+
+
+def explain(error: Exception, command: str) -> S2SError:
+    """Any other exception in words."""
+    text = str(error)
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory or "can't allocate memory" in text or "CUDA out of memory" in text:
+        return S2SError("there is not enough memory for this", hint=_LESS_MEMORY.get(command))
+    if isinstance(error, OSError) and error.errno is not None:
+        what, hint = _PLAIN_WORDS.get(error.errno, (error.strerror or text, ""))
+        return S2SError(
+            what, where=None if error.filename is None else str(error.filename), hint=hint or None
+        )
+    return S2SError(
+        f"internal error: {type(error).__name__}: {text}"
+        if text
+        else f"internal error: {type(error).__name__}",
+        hint="This is a mistake in s2s. Run it again with --debug for the traceback.",
+    )
+
+
+_LEFT_OUT = {
+    "blank": "blank on a side",
+    "ratio": "with sides of very different length",
+    "overlap": "with a source of the dev or test set",
+    "duplicate": "repeated",
+    "too_long": "too long",
+}
+
+
+def report_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What ``data/report.json`` says besides the sizes of the sets, as names and values."""
+    dropped = {_LEFT_OUT.get(why, why.replace("_", " ")): n for why, n in report["dropped"].items() if n}
+    left_out = f"{sum(dropped.values()):,}: " + ", ".join(f"{n:,} {why}" for why, n in dropped.items())
+    rows = [("pairs read", f"{report['pairs']['read']:,}"), ("left out", left_out if dropped else "none")]
+    if report["duplicates"]:
+        repeated = report["dropped"].get("duplicate")
+        fate = "left out" if repeated else "kept (--drop-duplicates leaves them out)"
+        rows.append(("repeated pairs", f"{report['duplicates']:,}, {fate}"))
+    names = {"dev": "development", "test": "test"}
+    for name in report["held_out"]:
+        rows.append((f"{names[name]} set", "held out of the training data"))
+    kind = report["tokenizer"]
+    sizes = (
+        f"one vocabulary of {kind['source_vocab']:,} for both sides"
+        if kind["joint"]
+        else f"vocabularies of {kind['source_vocab']:,} (source) and {kind['target_vocab']:,} (target)"
+    )
+    rows.append(("tokenizer", f"{kind['kind']}, {sizes}"))
+    forms = report["normalize"]
+    same = forms["source"] == forms["target"]
+    form = forms["source"] if same else f"{forms['source']} (source), {forms['target']} (target)"
+    return [*rows, ("normal form", form)]
+
+
+def amount(number: float, unit: str) -> str:
+    """``12,345 lines``; bytes in MB."""
+    return f"{number / 1e6:,.1f} MB" if unit == "bytes" else f"{number:,.0f} {unit}"

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import gzip
+import os
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from s2scli.corpus import Lines, Parallel, Part, decode_line, parse_columns, sample_corpus
+from s2scli.errors import S2SError, UsageError
+
+
+def write(path: Path, content: bytes | str) -> Path:
+    path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    return path
+
+
+def pairs(*parts: Part, replace_invalid: bool = False) -> list[tuple[str, str]]:
+    parallel = Parallel(parts=parts, replace_invalid=replace_invalid)
+    return [pair for chunk in parallel.chunks() for pair in zip(*chunk, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", []),
+        ("\n", [""]),
+        ("a", ["a"]),
+        ("a\n", ["a"]),
+        ("a\n\n b \n", ["a", "", " b "]),
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("a\r\nb\r", ["a", "b"]),
+        ("a\rb\n", ["a\rb"]),
+        ("a\u2028b\u2029c\x85d\x0be\x0cf\x1cg\n", ["a\u2028b\u2029c\x85d\x0be\x0cf\x1cg"]),
+        ("\ufeffa\nb\n", ["a", "b"]),
+        ("\ufeff", []),
+        ("\ufeff\n", [""]),
+        ("a\n\ufeffb\n", ["a", "\ufeffb"]),
+        ("{0} %s \x00\x01\n", ["{0} %s \x00\x01"]),
+        ("x" * 100_000 + "\ny\n", ["x" * 100_000, "y"]),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_line_ends_at_a_newline_and_nowhere_else(
+    tmp_path: Path, content: str, expected: list[str], packed: bool
+) -> None:
+    raw = content.encode("utf-8")
+    path = write(tmp_path / "text", gzip.compress(raw) if packed else raw)
+    lines = Lines(path)
+    assert list(lines) == expected
+    assert lines.count == len(expected)
+    assert lines.position == path.stat().st_size
+
+
+def test_lines_are_whole_across_blocks(tmp_path: Path) -> None:
+    expected = [f"{i} {'ü' * (i % 700)}" for i in range(5000)]
+    path = write(tmp_path / "text", "\n".join(expected))
+    assert path.stat().st_size > 3 << 20
+    assert list(Lines(path)) == expected
+
+
+def test_gzip_is_known_by_its_content_not_its_name(tmp_path: Path) -> None:
+    assert list(Lines(write(tmp_path / "packed.txt", gzip.compress(b"a\nb\n")))) == ["a", "b"]
+    assert list(Lines(write(tmp_path / "plain.gz", b"a\nb\n"))) == ["a", "b"]
+
+
+def test_invalid_bytes_are_refused_with_file_and_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "text", b"good\nb\xffd\n")
+    with pytest.raises(S2SError) as caught:
+        list(Lines(path))
+    assert caught.value.where == f"{path}:2"
+    assert "0xff at position 2" in caught.value.what
+    assert "--replace-invalid" in str(caught.value.hint)
+
+
+def test_invalid_bytes_are_replaced_and_counted(tmp_path: Path) -> None:
+    lines = Lines(write(tmp_path / "text", b"a\xff\xfeb \xef\xbf\xbd\r\nc\n\xe2\x82\n"), replace_invalid=True)
+    assert list(lines) == ["a\ufffd\ufffdb \ufffd", "c", "\ufffd"]
+    assert lines.replaced == 3
+    assert decode_line(b"a\xffb\r\n", where="here", replace_invalid=True) == ("a\ufffdb", 1)
+
+
+def test_utf16_is_named(tmp_path: Path) -> None:
+    with pytest.raises(S2SError, match="UTF-16"):
+        list(Lines(write(tmp_path / "text", "hello\n".encode("utf-16"))))
+
+
+@pytest.mark.parametrize("cut", [20, -4])
+def test_truncated_gzip(tmp_path: Path, cut: int) -> None:
+    path = write(tmp_path / "text.gz", gzip.compress(os.urandom(2000).hex().encode() + b"\n")[:cut])
+    with pytest.raises(S2SError, match="cut off or damaged") as caught:
+        list(Lines(path))
+    assert caught.value.where == str(path)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    write(tmp_path / "train.en", "a\n")
+    with pytest.raises(S2SError, match=r"no such file.*Did you mean 'train.en'"):
+        Lines(tmp_path / "train.em")
+    with pytest.raises(S2SError, match="no such file"):
+        Lines(tmp_path / "nowhere" / "x")
+    with pytest.raises(S2SError, match="folder, not a file"):
+        Lines(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(S2SError, match="not a regular file"):
+        Lines(tmp_path / "pipe")
+    with pytest.raises(S2SError):
+        Lines(tmp_path / "train.en" / "x")
+
+
+@pytest.mark.parametrize(("left", "right"), [(3, 5), (5, 3), (0, 1), (200_000, 3)])
+def test_different_numbers_of_lines_name_both(tmp_path: Path, left: int, right: int) -> None:
+    source, target = write(tmp_path / "s", "aaaaaaaa\n" * left), write(tmp_path / "t", "b\n" * right)
+    with pytest.raises(S2SError) as caught:
+        pairs(Part(source=source, target=target))
+    assert f"{left:,} lines" in caught.value.what
+    assert caught.value.what.endswith(f"{right:,}")
+    assert str(source) in str(caught.value)
+    assert str(target) in str(caught.value)
+
+
+def test_one_side_alone_is_the_same_lines(tmp_path: Path) -> None:
+    folder = sample_corpus()
+    table = write(tmp_path / "t.tsv", "".join(f"x\t{i}\tz{i}\n" for i in range(10_000)))
+    parts = [Part(source=folder / "dev.en", target=folder / "dev.ko"), Part(source=table, columns="3,2")]
+    parallel = Parallel(parts=parts)
+    for number in (0, 1):
+        seen: list[int] = []
+        lines = [line for block in parallel.side(number, seen.append) for line in block]
+        assert lines == [pair[number] for pair in pairs(*parts)]
+        assert seen[-1] == sum(part.side(number).stat().st_size for part in parts)
+
+
+def test_several_files_follow_each_other(tmp_path: Path) -> None:
+    one = Part(source=write(tmp_path / "a", "1\n2"), target=write(tmp_path / "b", "x\ny\n"))
+    two = Part(source=write(tmp_path / "c", "3\tz\n"))
+    assert pairs(one, two) == [("1", "x"), ("2", "y"), ("3", "z")]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ("1,2", [("id", "de"), ("1", "hallo"), ("2", "")]),
+        ("2,3", [("de", "en"), ("hallo", "hello"), ("", "x")]),
+        ("3,1", [("en", "id"), ("hello", "1"), ("x", "2")]),
+        ("de,en", [("hallo", "hello"), ("", "x")]),
+        (" en , 1", [("hello", "1"), ("x", "2")]),
+    ],
+)
+def test_tsv_columns(tmp_path: Path, columns: str, expected: list[tuple[str, str]]) -> None:
+    path = write(tmp_path / "t.tsv", "\ufeffid\tde\ten\r\n1\thallo\thello\r\n2\t\tx\n".replace("\ufeff", ""))
+    assert pairs(Part(source=path, columns=columns)) == expected
+
+
+def test_tsv_quotes_are_text_and_blank_lines_are_pairs(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", '\ufeff"a\tb"\n\nc\u2028d\te\n')
+    assert pairs(Part(source=path)) == [('"a', 'b"'), ("", ""), ("c\u2028d", "e")]
+
+
+def test_tsv_errors(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", "src\ttgt\na\tb\nlonely\n")
+    with pytest.raises(S2SError, match=r"t\.tsv:3: the line has 1 column, and column 2 is needed"):
+        pairs(Part(source=path))
+    with pytest.raises(S2SError, match=r"t\.tsv:1: .*no column 'target'"):
+        pairs(Part(source=path, columns="src,target"))
+    with pytest.raises(S2SError, match="empty"):
+        pairs(Part(source=write(tmp_path / "empty", ""), columns="src,tgt"))
+    for wrong in ("1", "1,2,3", "0,1", ",", "a,"):
+        with pytest.raises(UsageError) as caught:
+            parse_columns(wrong)
+        assert caught.value.where == "--columns"
+
+
+def test_progress_counts_bytes_of_the_files_as_they_are(tmp_path: Path) -> None:
+    text = "".join(f"line {i} {i * 7919 % 1000}\n" for i in range(200_000)).encode()
+    part = Part(source=write(tmp_path / "s.gz", gzip.compress(text)), target=write(tmp_path / "t", text))
+    parallel = Parallel(parts=[part])
+    seen: list[int] = []
+    total = sum(len(chunk[0]) for chunk in parallel.chunks(seen.append))
+    assert total == 200_000
+    assert seen == sorted(seen)
+    assert len(set(seen)) > 2
+    assert seen[-1] == parallel.size == sum(p.stat().st_size for p in part.files)
+
+
+def test_reading_is_streaming(tmp_path: Path) -> None:
+    path = write(tmp_path / "text", b"some words in a line of text\n" * 200_000)
+    tracemalloc.start()
+    count = sum(len(chunk[0]) for chunk in Parallel(parts=[Part(source=path, target=path)]).chunks())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 200_000
+    assert peak < 10 << 20  # the lines of one file take 15 MB
+
+
+def test_long_lines_make_small_chunks(tmp_path: Path) -> None:
+    path = write(tmp_path / "text", ("x" * 100_000 + "\n") * 50)
+    sizes = [sum(map(len, chunk[0])) for chunk in Parallel(parts=[Part(source=path, target=path)]).chunks()]
+    assert sum(sizes) == 5_000_000
+    assert max(sizes) <= 1_200_000
+
+
+def test_the_sample_corpus_is_parallel() -> None:
+    folder = sample_corpus()
+    for split, count in (("train", 9382), ("dev", 500), ("test", 500)):
+        assert len(pairs(Part(source=folder / f"{split}.en", target=folder / f"{split}.ko"))) == count

@@ -1,0 +1,446 @@
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2scli import selection
+from s2scli.config import PreprocessOptions
+from s2scli.corpus import Lines
+from s2scli.errors import S2SError, UsageError
+from s2scli.events import Event, Notice, Prepared, Progress
+from s2scli.preprocess import preprocess
+from s2scli.shards import ParallelData
+from s2scli.tokenizer import Tokenizer
+
+Pair = tuple[str, str]
+LETTERS = "abcdefghijklmnopqrst"
+
+
+def words(n: int) -> str:
+    return " ".join(LETTERS[int(digit)] * 3 for digit in str(n))
+
+
+def some_pairs(count: int) -> list[Pair]:
+    return [(f"{words(i)} source", f"target {words(i)}") for i in range(count)]
+
+
+def files(folder: Path, name: str, pairs: list[Pair]) -> dict[str, tuple[Path]]:
+    folder.mkdir(exist_ok=True)
+    given: dict[str, tuple[Path]] = {}
+    for number, side in enumerate(("src", "tgt")):
+        path = folder / f"{name}.{side}"
+        path.write_bytes("".join(pair[number] + "\n" for pair in pairs).encode("utf-8"))
+        given[f"{name}_{side}"] = (path,)
+    return given
+
+
+def run(folder: Path, *, listen: Any = lambda event: None, **given: Any) -> dict[str, Any]:
+    return preprocess(PreprocessOptions(run=folder / "run", **given), listen)
+
+
+def texts(folder: Path, split: str) -> list[Pair]:
+    data = ParallelData.open(folder / "run" / "data", split)
+    return [(data.source_text(i), data.target_text(i)) for i in range(len(data))]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_what_comes_out(tmp_path: Path) -> None:
+    pairs, dev, test = some_pairs(600), some_pairs(640)[600:620], some_pairs(640)[620:]
+    events: list[Event] = []
+    report = run(
+        tmp_path,
+        listen=events.append,
+        **files(tmp_path, "train", pairs),
+        **files(tmp_path, "dev", dev),
+        **files(tmp_path, "test", test),
+    )
+    data = tmp_path / "run" / "data"
+    assert sorted(p.name for p in data.iterdir()) == [
+        "dev-00000.safetensors", "dev.source.txt", "dev.target.txt", "report.json",
+        "test-00000.safetensors", "test.source.txt", "test.target.txt",
+        "tokenizer.json", "train-00000.safetensors",
+    ]  # fmt: skip
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data"]
+    tokenizer = Tokenizer.load(data / "tokenizer.json")
+    for split, expected in (("train", pairs), ("dev", dev), ("test", test)):
+        assert texts(tmp_path, split) == expected
+        content = ParallelData.open(data, split)
+        for number, side in enumerate((content.source, content.target)):
+            ids = [side(i).tolist() for i in range(len(content))]
+            decoder = (tokenizer.source, tokenizer.target)[number]
+            assert decoder.decode(ids) == [pair[number] for pair in expected]
+            spread = report["lengths"][split][("source", "target")[number]]
+            assert spread["total"] == sum(map(len, ids))
+            assert spread["max"] == max(map(len, ids))
+    assert list(Lines(data / "dev.source.txt")) == [s for s, _ in dev]
+    assert list(Lines(data / "test.target.txt")) == [t for _, t in test]
+    assert report == json.loads((data / "report.json").read_text(encoding="utf-8"))
+    assert report["pairs"] == {"read": 600, "train": 600, "dev": 20, "test": 20}
+    assert report["tokenizer"]["joint"] is tokenizer.joint is True  # the same letters
+    assert set(report["dropped"].values()) == {0}
+    assert report["held_out"] == []
+    assert events[-1] == Prepared(report=report)
+    tasks = {e.task: e for e in events if isinstance(e, Progress)}
+    assert list(tasks) == ["reading", "tokenizer", "encoding"]
+    assert all(e.done == e.total and e.unit == "bytes" for e in tasks.values())
+
+
+def test_without_data_the_sample_corpus_is_used(tmp_path: Path) -> None:
+    events: list[Event] = []
+    report = run(tmp_path, listen=events.append)
+    assert report["pairs"] == {"read": 9382, "train": 9382, "dev": 500, "test": 500}
+    assert report["tokenizer"]["joint"] is False
+    notice = next(e for e in events if isinstance(e, Notice))
+    assert "sample corpus" in notice.text
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ({"train_src": "a"}, "--train-tgt"),
+        ({"train_tgt": "a"}, "--train-src"),
+        ({"train": "a", "train_src": "a", "train_tgt": "a"}, "--train"),
+        ({"train_src": "aa", "train_tgt": "a"}, "--train-src"),
+        ({"train_src": "a", "train_tgt": "a", "dev_src": "a"}, "--dev-tgt"),
+        ({"train_src": "a", "train_tgt": "a", "dev": "a", "dev_src": "a"}, "--dev"),
+        ({"train": "a", "test_tgt": "a"}, "--test-src"),
+        ({"dev_src": "a", "dev_tgt": "a"}, "--train-src"),
+        ({"train": "a", "columns": "1"}, "--columns"),
+        ({"train": "a", "dev": "a", "dev_size": 5}, "--dev-size"),
+        ({"test_size": 5}, "--test-size"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path: Path, given: dict[str, Any], flag: str) -> None:
+    paths = {k: tuple(map(Path, v)) if isinstance(v, str) and k != "columns" else v for k, v in given.items()}
+    with pytest.raises(UsageError) as caught:
+        run(tmp_path, **paths)
+    assert caught.value.where == flag
+    assert caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_dropped_pairs_are_counted_by_reason(tmp_path: Path) -> None:
+    good = some_pairs(40)
+    bad = [
+        ("", "x"),
+        ("x", " \t\u2003"),
+        ("", ""),
+        ("a", "b" * 19),  # disproportionate, but short
+        ("a", "b" * 20),
+        ("c" * 100, "d" * 11),
+        ("c" * 100, "d" * 12),
+        (" ".join(LETTERS) * 5, " ".join(LETTERS) * 5),
+        good[3],
+        (good[3][0], "another target"),
+        ("in the dev set", "x"),
+    ]
+    given = files(tmp_path, "train", good + bad) | files(
+        tmp_path, "dev", [("in the dev set", "y"), good[7], ("", "")]
+    )
+    options = {"max_length": 50, "tokenizer": "char", "max_ratio": 9.0}
+    events: list[Event] = []
+    report = run(tmp_path, listen=events.append, **given, **(options | {"max_length": 120}))
+    assert report["dropped"] == {"blank": 3, "ratio": 2, "overlap": 0, "duplicate": 0, "too_long": 1}
+    assert report["pairs"] == {"read": 51, "train": 45, "dev": 3, "test": 0}
+    assert report["duplicates"] == 1
+    assert report["overlap"] == {"dev": 2}
+    assert report["blank"] == {"dev": 1}
+    warnings = [e.text for e in events if isinstance(e, Notice) and e.warning]
+    assert any("2 of 3 dev sources occur in the training data" in w for w in warnings)
+    assert any("1 of 3 dev pairs are blank" in w for w in warnings)
+    assert bad[3] in texts(tmp_path, "train")
+    assert texts(tmp_path, "dev")[2] == ("", "")
+
+    report = run(
+        tmp_path,
+        force=True,
+        drop_duplicates=True,
+        drop_overlap=True,
+        **given,
+        **(options | {"max_length": 120}),
+    )
+    assert report["dropped"] == {"blank": 3, "ratio": 2, "overlap": 2, "duplicate": 1, "too_long": 1}
+    assert report["overlap"] == {"dev": 0}
+    kept = texts(tmp_path, "train")
+    assert len(kept) == report["pairs"]["train"] == 42
+    assert kept == [p for p in good if p != good[7]] + [bad[3], bad[6], bad[9]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 30), min_size=2, max_size=120),
+    st.integers(1, 20),
+    st.integers(0, 20),
+    st.integers(0, 5),
+)
+def test_held_out_sources_are_nowhere_else(numbers: list[int], dev: int, test: int, seed: int) -> None:
+    sources = np.array(numbers, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    chosen = selection.hold_out(sources, (dev, test), seed)
+    if chosen is None:
+        # Only where there is too little: the sets and one more source do not fit.
+        most = max(Counter(numbers).values())
+        assert len(numbers) < dev + test + 3 * most
+        return
+    sets = [set(hashes.tolist()) for hashes in chosen]
+    assert sets[0].isdisjoint(sets[1])
+    assert set(sources.tolist()) - sets[0] - sets[1]
+    for size, taken in zip((dev, test), sets, strict=True):
+        assert int(np.isin(sources, list(taken)).sum()) >= size if size else not taken
+
+
+def test_held_out_pairs(tmp_path: Path) -> None:
+    pairs = some_pairs(400)
+    pairs += [(source, target + " again") for source, target in pairs[:200]] + [("", "blank")] * 50
+    given = files(tmp_path, "train", pairs)
+    report = run(tmp_path, dev_size=30, test_size=20, **given)
+    sets = {split: texts(tmp_path, split) for split in ("train", "dev", "test")}
+    assert sorted(pair for part in sets.values() for pair in part) == sorted(p for p in pairs if p[0])
+    sources = {split: {source for source, _ in part} for split, part in sets.items()}
+    for one, other in (("train", "dev"), ("train", "test"), ("dev", "test")):
+        assert sources[one].isdisjoint(sources[other])
+    assert 30 <= len(sets["dev"]) <= 31
+    assert 20 <= len(sets["test"]) <= 21
+    assert report["held_out"] == ["dev", "test"]
+    assert report["overlap"] == {"dev": 0, "test": 0}
+    lines = [list(Lines(tmp_path / "run" / "data" / f"dev.{side}.txt")) for side in ("source", "target")]
+    assert list(zip(*lines, strict=True)) == sets["dev"]
+    order = {pair: i for i, pair in enumerate(pairs)}
+    assert [order[p] for p in sets["train"]] == sorted(order[p] for p in sets["train"])
+
+    run(tmp_path, dev_size=30, test_size=20, force=True, seed=2, **given)
+    assert texts(tmp_path, "dev") != sets["dev"]
+    assert run(tmp_path, force=True, **given)["pairs"]["dev"] == 30  # 5% of 600
+
+
+def test_sources_are_compared_in_normal_form(tmp_path: Path) -> None:
+    pairs = [("e\u0301 one", "x"), ("\u00e9 one", "y")] * 20 + [("two", "z")] * 30
+    run(tmp_path, dev_size=25, **files(tmp_path, "train", pairs))
+    assert (
+        len({source for source, _ in texts(tmp_path, "train")} | {s for s, _ in texts(tmp_path, "dev")}) == 2
+    )
+    assert len({source for source, _ in texts(tmp_path, "train")}) == 1
+    # The raw text keeps what was written.
+    raw = Counter(Lines(tmp_path / "run" / "data" / "dev.source.txt"))
+    assert raw in ({"two": 30}, {"e\u0301 one": 20, "\u00e9 one": 20})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "given", "message"),
+    [
+        ([], {}, "train text is empty"),
+        ([("a", "b")], {}, "too few to hold out"),
+        ([("a", "b")] * 50, {}, "1 different sources are too few"),
+        ([("a", "b"), ("c", "d")], {"dev_size": 2}, "too few to hold out"),
+        ([("a", ""), ("", "b")], {}, "no training pair is left: of 2, 2 blank"),
+        (some_pairs(40), {"max_length": 1}, "no training pair is left"),
+    ],
+)
+def test_too_little_data(tmp_path: Path, pairs: list[Pair], given: dict[str, Any], message: str) -> None:
+    with pytest.raises(S2SError, match=message) as caught:
+        run(tmp_path, **files(tmp_path, "train", pairs), **given)
+    assert caught.value.where
+    assert "train.src" in caught.value.where
+    assert caught.value.hint
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_pair_to_train_on_is_enough(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", [("a", "b")]) | files(tmp_path, "dev", [("c", "d")])
+    assert run(tmp_path, **given)["pairs"] == {"read": 1, "train": 1, "dev": 1, "test": 0}
+
+
+def test_odd_lines_survive(tmp_path: Path) -> None:
+    odd = [
+        "\0\x01\x1b",
+        "a\u2028b\x85c",
+        "{0} %s %d {",
+        "</s> <0x41> <pad>",
+        " two  spaces ",
+        "😀▁☃",
+        "x" * 100_000,
+    ]
+    source, target = tmp_path / "s.txt", tmp_path / "t.txt.gz"
+    source.write_bytes(b"\xef\xbb\xbf" + "\r\n".join([*odd, ""]).encode())
+    target.write_bytes(gzip.compress("\n".join(odd).encode()))
+    for kind in ("bpe", "unigram", "char"):
+        given = {"train_src": (source,), "train_tgt": (target,), "max_length": 200_000, "tokenizer": kind}
+        report = run(tmp_path, force=True, **given, **files(tmp_path, "dev", [(line, line) for line in odd]))
+        assert report["pairs"]["train"] == len(odd)
+        assert texts(tmp_path, "train") == texts(tmp_path, "dev") == [(line, line) for line in odd]
+        assert list(Lines(tmp_path / "run" / "data" / "dev.source.txt")) == odd
+
+
+def test_invalid_bytes(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(40))
+    path = given["train_tgt"][0]
+    path.write_bytes(path.read_bytes().replace(b"target", b"t\xffrget", 1))
+    with pytest.raises(S2SError, match=r"train\.tgt:1: byte 0xff"):
+        run(tmp_path, **given)
+    events: list[Event] = []
+    report = run(tmp_path, listen=events.append, replace_invalid=True, **given)
+    assert report["replaced_bytes"] == {"train": 1}
+    assert any(isinstance(e, Notice) and e.warning and "U+FFFD" in e.text for e in events)
+
+
+def test_tsv_with_named_columns(tmp_path: Path) -> None:
+    rows = [f"{i}\t{t}\t{s}\r\n" for i, (s, t) in enumerate(some_pairs(60))]
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes("".join(["id\ttgt\tsrc\r\n", *rows]).encode())
+    report = run(tmp_path, train=(path,), columns="src,tgt", dev_size=5)
+    assert report["pairs"]["read"] == 60
+    assert sorted(texts(tmp_path, "train") + texts(tmp_path, "dev")) == sorted(some_pairs(60))
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
+def test_the_same_input_gives_the_same_files(tmp_path: Path, kind: str) -> None:
+    given = files(tmp_path, "train", some_pairs(500))
+    options = {"tokenizer": kind, "sample_size": 1000, "test_size": 10}
+    results = []
+    for name in ("one", "two"):
+        report = run(tmp_path / name, **given, **options)
+        content = snapshot(tmp_path / name / "run" / "data")
+        assert content.pop("report.json")
+        results.append((report["fingerprint"], content))
+    assert results[0] == results[1]
+
+
+def test_a_sample_of_the_lines_teaches_the_tokenizer(tmp_path: Path) -> None:
+    report = run(tmp_path, sample_size=1000, **files(tmp_path, "train", some_pairs(3000)))
+    assert report["tokenizer"]["sample_lines"] == 1000
+    assert report["pairs"]["train"] == 2850
+
+
+def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(60))
+    run(tmp_path, **given)
+    folder = tmp_path / "run"
+    for name in ("best", "last", "state"):
+        (folder / name).mkdir()
+        (folder / name / "file").write_text("old")
+    (folder / "metrics.jsonl").write_text("old")
+    (folder / "s2s.toml").write_text("mine")
+    before = snapshot(folder)
+    with pytest.raises(S2SError, match=r"holds data, best, last, state, metrics\.jsonl already") as caught:
+        run(tmp_path, **given)
+    assert "--force" in str(caught.value.hint)
+    assert snapshot(folder) == before
+
+    # Errors leave all as it was, even with --force.
+    with pytest.raises(S2SError):
+        run(tmp_path, force=True, **files(tmp_path, "train", []))
+    assert snapshot(folder) == before
+
+    run(tmp_path, force=True, **files(tmp_path, "train", some_pairs(80)))
+    assert sorted(p.name for p in folder.iterdir()) == ["data", "s2s.toml"]
+    assert len(texts(tmp_path, "train")) == 76
+
+
+def test_models_without_data_are_not_replaced_either(tmp_path: Path) -> None:
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    with pytest.raises(S2SError, match="holds best already"):
+        run(tmp_path, **files(tmp_path, "train", some_pairs(60)))
+
+
+def test_input_inside_the_folder_to_be_replaced(tmp_path: Path) -> None:
+    run(tmp_path, **files(tmp_path, "train", some_pairs(60)))
+    path = tmp_path / "run" / "data" / "dev.source.txt"
+    with pytest.raises(UsageError, match="lies in the folder"):
+        run(tmp_path, force=True, train_src=(path,), train_tgt=(path,))
+    assert path.exists()
+
+
+def test_a_command_killed_between_the_moves_is_mended(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(60))
+    run(tmp_path, **given)
+    folder = tmp_path / "run"
+    before = snapshot(folder / "data")
+    (folder / "data").rename(folder / "data.old")
+    (folder / "data.partial").mkdir()
+    (folder / "data.partial" / "rest").write_text("x")
+    with pytest.raises(S2SError, match="holds data already"):
+        run(tmp_path, **given)
+    assert snapshot(folder / "data") == before
+    run(tmp_path, force=True, **given)
+    assert sorted(p.name for p in folder.iterdir()) == ["data"]
+
+
+def test_an_interrupt_leaves_the_old_data(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(60))
+    run(tmp_path, **given)
+    before = snapshot(tmp_path / "run")
+
+    def interrupt(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "encoding" and event.done == event.total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, force=True, listen=interrupt, **files(tmp_path, "train", some_pairs(70)))
+    assert snapshot(tmp_path / "run") == before
+    with pytest.raises(KeyboardInterrupt):
+        preprocess(PreprocessOptions(run=tmp_path / "new"), interrupt)
+    assert not (tmp_path / "new").exists()
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from s2scli.config import PreprocessOptions
+from s2scli.errors import S2SError
+from s2scli.preprocess import preprocess
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+folder = Path(sys.argv[1])
+try:
+    preprocess(PreprocessOptions(run=folder / "run", force=True,
+        train_src=(folder / "train.src",), train_tgt=(folder / "train.tgt",)))
+except S2SError as error:
+    print(error)
+    sys.exit(1)
+"""
+
+
+@pytest.mark.parametrize("limit", [3, 3_000, 30_000])
+def test_a_write_that_fails_leaves_the_old_data(tmp_path: Path, limit: int) -> None:
+    run(tmp_path, **files(tmp_path, "train", some_pairs(60)))
+    before = snapshot(tmp_path / "run")
+    files(tmp_path, "train", some_pairs(2000))
+    command = [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "file too large" in done.stdout.lower()
+    assert str(tmp_path / "run") in done.stdout
+    assert snapshot(tmp_path / "run") == before
+
+
+def test_a_run_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(S2SError) as caught:
+        run(tmp_path, **files(tmp_path, "train", some_pairs(60)))
+    assert str(tmp_path / "run") in str(caught.value.where)
+    assert (tmp_path / "run").read_text() == "a file"
+
+
+def test_text_that_changes_while_it_is_read(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(60))
+
+    def change(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "tokenizer" and event.done == event.total:
+            files(tmp_path, "train", some_pairs(61))
+
+    with pytest.raises(S2SError, match="has changed while it was read"):
+        run(tmp_path, listen=change, **given)

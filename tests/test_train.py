@@ -1,0 +1,321 @@
+"""Training: exactness, interruption, limits, what it writes and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import SMALL, Runner, copy_run, quiet
+
+from s2scli import checkpoint
+from s2scli.config import TrainOptions
+from s2scli.dataset import TrainingBatches, plan_batches
+from s2scli.errors import S2SError, UsageError
+from s2scli.events import Event, Notice, Stepped, TrainingEnded, Validated
+from s2scli.recipe import DataFacts, choose
+from s2scli.shards import ParallelData
+from s2scli.train import resumed_options, train
+from s2scli.validate import signs_of_collapse
+
+SHORT = TrainOptions(
+    hidden=32, embedding=16, batch_tokens=200, threads=1, precision="fp32", learning_rate=0.01
+)
+REGULARISED = ["--dropout", 0.2, "--word-dropout", 0.1, "--recurrent-dropout", 0.1]
+
+
+def options(run: Path, **changes: object) -> TrainOptions:
+    return TrainOptions(**{**vars(SHORT), "run": run, **changes})  # type: ignore[arg-type]
+
+
+def weights(run: Path, name: str = "last") -> bytes:
+    return (run / name / "model.safetensors").read_bytes()
+
+
+def records(run: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("average", ["ema", "none"])
+def test_the_same_seed_gives_the_same_weights(prepared: Path, tmp_path: Path, average: str) -> None:
+    results = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run = copy_run(prepared, tmp_path / name)
+        train(options(run, max_steps=12, validate_every=6, seed=seed, average=average, dropout=0.2))
+        results.append(weights(run))
+    assert results[0] == results[1]
+    assert results[0] != results[2]
+
+
+def test_killed_at_any_moment_and_resumed_is_never_interrupted(prepared: Path, tmp_path: Path) -> None:
+    """kill -9 at random moments and during the writing of a checkpoint; then bit for bit the same."""
+    limits = [*SMALL, *REGULARISED, "--max-steps", 240, "--validate-every", 20, "--accumulate", 2]
+    whole, broken = copy_run(prepared, tmp_path / "whole"), copy_run(prepared, tmp_path / "broken")
+    command = [sys.executable, "-m", "s2scli", "train", *map(str, limits), "--run"]
+    subprocess.run([*command, str(whole)], check=True, capture_output=True, env=quiet(), timeout=200)
+
+    draw, kills = random.Random(5), []
+    for attempt in range(12):
+        resume = ["--resume"] if (broken / "state" / "training.safetensors").exists() else ["--force"]
+        with (tmp_path / "log").open("ab") as log:
+            process = subprocess.Popen([*command, str(broken), *resume], stdout=log, stderr=log, env=quiet())
+            if attempt < 5:
+                begun = time.monotonic()
+                before = len(list((broken / "state").glob("*"))) if (broken / "state").exists() else 0
+                seen = 0
+                while process.poll() is None and time.monotonic() - begun < 60:
+                    if attempt % 2:  # while a checkpoint is being written
+                        if len(list((broken / "state").glob(".*.tmp"))) > 0:
+                            seen += 1
+                        if seen > attempt:
+                            break
+                    elif (
+                        broken / "metrics.jsonl"
+                    ).exists() and time.monotonic() - begun > 3 + 2 * draw.random():
+                        break
+                    time.sleep(0.0005)
+                kills.append((process.poll(), before))
+                process.kill()
+            process.wait(timeout=200)
+        if process.returncode == 0:
+            break
+    assert process.returncode == 0, (tmp_path / "log").read_text()
+    assert sum(1 for code, _ in kills if code is None) >= 2, "the runs ended before they could be killed"
+    for name in ("last", "best"):
+        assert weights(whole, name) == weights(broken, name)
+    tensors, progress = checkpoint.load_state(whole / "state")
+    other, other_progress = checkpoint.load_state(broken / "state")
+    assert tensors.keys() == other.keys()
+    assert all(torch.equal(tensors[n], other[n]) for n in tensors)
+    for position in (progress["position"], other_progress["position"]):
+        position.pop("elapsed")
+    assert progress["position"] == other_progress["position"]
+    steps = [r["step"] for r in records(broken) if r["event"] == "validation"]
+    assert steps == sorted(set(steps)), "a step is recorded once"
+    assert not list(broken.rglob(".*.tmp")), "what a killed writer left is cleaned up"
+
+
+def test_resume_continues_to_a_raised_limit(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_steps=10, validate_every=5))
+    ended = train(TrainOptions(run=run, resume=True, max_steps=20))
+    assert ended.step == 20
+    again: list[Event] = []
+    train(TrainOptions(run=run, resume=True), again.append)
+    assert any(isinstance(e, Notice) and "ended already" in e.text for e in again)
+
+
+def test_resume_refuses_what_cannot_change(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_steps=4))
+    with pytest.raises(UsageError, match="cannot change") as caught:
+        train(TrainOptions(run=run, resume=True, hidden=64))
+    assert caught.value.where == "--hidden"
+    with pytest.raises(S2SError, match="no training to resume"):
+        train(TrainOptions(run=copy_run(prepared, tmp_path / "other"), resume=True))
+
+
+def test_resumed_options_keep_all_but_limits_and_machine() -> None:
+    saved = {**vars(SHORT), "run": "x", "max_steps": 10}
+    merged = resumed_options(saved, TrainOptions(run=Path("y"), resume=True, max_minutes=3.0, threads=2))
+    assert (merged.max_steps, merged.max_minutes, merged.threads) == (10, 3.0, 2)
+    assert (merged.hidden, merged.learning_rate, merged.run) == (32, 0.01, Path("y"))
+
+
+def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    command = [
+        sys.executable,
+        "-m",
+        "s2scli",
+        "train",
+        "--run",
+        str(run),
+        *map(str, SMALL),
+        "--max-steps",
+        "100000",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=quiet())
+    while not (run / "metrics.jsonl").exists() or "step" not in (run / "metrics.jsonl").read_text():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    said = errors.decode()
+    assert process.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+    _, progress = checkpoint.load_state(run / "state")
+    assert progress["position"]["step"] > 0
+    resumed = train(TrainOptions(run=run, resume=True, max_steps=progress["position"]["step"] + 3))
+    assert resumed.step == progress["position"]["step"] + 3
+
+
+def test_existing_models_are_replaced_only_with_force(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    before = weights(run)
+    with pytest.raises(S2SError, match="already") as caught:
+        train(options(run, max_steps=3))
+    assert "--force" in str(caught.value)
+    assert "--resume" in str(caught.value)
+    assert weights(run) == before
+    train(options(run, max_steps=3, force=True))
+    assert weights(run) != before
+
+
+def test_no_data_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(S2SError, match="no preprocessed data") as caught:
+        train(TrainOptions(run=tmp_path))
+    assert "s2s preprocess" in str(caught.value)
+
+
+def test_patience_ends_a_training_and_says_why(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    ended = train(
+        options(
+            run, learning_rate=1e-7, warmup_steps=0, epochs=50, validate_every=1, patience=3, average="none"
+        )
+    )
+    assert "3 validations" in ended.reason
+    assert ended.step < 60
+
+
+def test_limits_in_epochs_and_minutes(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "a")
+    ended = train(options(run, epochs=2))
+    per_epoch = len(TrainingBatches(ParallelData.open(run / "data", "train"), 200, 1).epoch(0))
+    assert ended.step == 2 * per_epoch
+    assert "2 epochs" in ended.reason
+    begun = time.monotonic()
+    events: list[Event] = []
+    ended = train(options(copy_run(prepared, tmp_path / "b"), max_minutes=0.05), events.append)
+    assert "minutes" in ended.reason
+    assert time.monotonic() - begun < 10
+    rates = [e.learning_rate for e in events if isinstance(e, Stepped)]
+    assert rates[-1] < 0.1 * max(rates), "the learning rate is annealed by the deadline"
+
+
+def test_what_is_written_and_told(trained: Path) -> None:
+    kinds = [r["event"] for r in records(trained)]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert kinds.count("validation") == 2
+    for name in ("best", "last"):
+        assert sorted(p.name for p in (trained / name).iterdir()) == [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+        ]
+    last = [r for r in records(trained) if r["event"] == "step"][-1]
+    assert last["tokens_per_second"] > 0 and 0 <= last["data_wait"] < 1
+
+
+def test_a_loss_that_is_no_number_is_reported_in_words(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    with pytest.raises(S2SError, match="no longer a number") as caught:
+        train(
+            options(
+                run,
+                learning_rate=1.0,
+                clip_norm=0.0,
+                warmup_steps=0,
+                max_steps=400,
+                cell="gru",
+                feed="state",
+                hidden=128,
+                average="none",
+                weight_decay=9e9,
+            )
+        )
+    assert "--learning-rate" in str(caught.value)
+
+
+def test_signs_of_collapse() -> None:
+    sources = [f"sentence {i}" for i in range(20)]
+    assert signs_of_collapse(sources, [f"translation {i}" for i in range(20)]) == []
+    assert "are the same" in signs_of_collapse(sources, ["always this"] * 20)[0]
+    assert "empty" in signs_of_collapse(sources, [""] * 20)[0]
+    loops = [f"{i} and so on and so on and so on and so on" for i in range(20)]
+    assert "repeat" in signs_of_collapse(sources, loops)[0]
+    assert signs_of_collapse(sources[:5], ["x"] * 5) == []
+
+
+def test_batches_hold_every_pair_once_within_the_limit() -> None:
+    draw = np.random.default_rng(0)
+    source, target = draw.integers(0, 60, 5000), draw.integers(0, 60, 5000)
+    target[7] = 900  # longer than a batch
+    batches = plan_batches(source, target, 512, draw.permutation(5000))
+    assert sorted(np.concatenate(batches)) == list(range(5000))
+    for indices in batches:
+        assert len(indices) == 1 or (target[indices] + 1).max() * len(indices) <= 512
+    useful = sum((target[b] + 1).sum() for b in batches)
+    padded = sum((target[b] + 1).max() * len(b) for b in batches)
+    assert useful / padded > 0.95
+
+
+def test_the_order_of_data_is_a_function_of_seed_and_epoch(prepared: Path) -> None:
+    data = ParallelData.open(prepared / "data", "train")
+    plans = [
+        [b.tolist() for b in TrainingBatches(data, 200, seed).epoch(n)]
+        for seed, n in ((1, 0), (1, 0), (1, 1), (2, 0))
+    ]
+    assert plans[0] == plans[1]
+    assert plans[0] != plans[2]
+    assert plans[0] != plans[3]
+
+
+@pytest.mark.parametrize("pairs", [50, 5_000, 50_000, 500_000, 5_000_000])
+def test_every_open_setting_is_filled_in(pairs: int) -> None:
+    facts = DataFacts(pairs=pairs, target_tokens=20 * pairs, source_vocab=500, target_vocab=500, joint=True)
+    settings = choose(TrainOptions(), facts)
+    assert settings.total_steps is not None and settings.total_steps > 0
+    left = {n for n, v in vars(settings.options).items() if v is None}
+    assert left <= {"max_steps", "max_minutes", "threads"}
+    assert choose(TrainOptions(max_minutes=1.0), facts).total_steps is None
+
+
+def test_the_lecture_preset_is_the_lectures_model() -> None:
+    facts = DataFacts(pairs=1000, target_tokens=9000, source_vocab=50, target_vocab=50, joint=True)
+    model = choose(TrainOptions(preset="lecture"), facts).model
+    assert (model.cell, model.bidirectional, model.bridge, model.attention) == ("gru", False, "last", "dot")
+    assert (model.feed, model.tie, model.values, model.encoder_layers) == ("state", "none", "keys", 1)
+
+
+def test_tensorboard_is_written_on_request(prepared: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra s2scli[tensorboard] is not installed")
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_steps=25, tensorboard=True))
+    assert list((run / "tensorboard").glob("events*"))
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one processor has no second thread")
+def test_bf16_learns_too(prepared: Path, tmp_path: Path) -> None:
+    events: list[Event] = []
+    train(
+        options(
+            copy_run(prepared, tmp_path / "a"), max_steps=60, validate_every=60, precision="bf16", dropout=0.0
+        ),
+        events.append,
+    )
+    train(
+        options(copy_run(prepared, tmp_path / "b"), max_steps=60, validate_every=60, dropout=0.0),
+        events.append,
+    )
+    low, full = (e.loss for e in events if isinstance(e, Validated))
+    assert low == pytest.approx(full, abs=0.05)
+    assert isinstance(events[-1], TrainingEnded)
+
+
+def test_nothing_is_told_twice(trained: Path, s2s: Runner, tmp_path: Path) -> None:
+    done = s2s("train", "--run", copy_run(trained, tmp_path / "run"))
+    assert done.returncode == 1
+    assert done.stderr.count("--force") == 1
+    assert done.stdout == ""

@@ -1,0 +1,255 @@
+"""Translating: lines in = lines out, whatever the lines hold; formats, streams, long input."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import quiet, run_s2s
+
+from s2scli.alignment import pharaoh, word_alignment
+from s2scli.errors import UsageError
+from s2scli.translate import escape_tabs
+from s2scli.translator import SearchOptions, Translator
+
+LINES = ["a b c", "", "h g f e", "   ", "b", "c d e f a", "a b c"]
+
+
+@pytest.fixture(scope="module")
+def translator(trained: Path) -> Translator:
+    return Translator.load(trained, precision="fp32", threads=1)
+
+
+def lines_of(text: str) -> list[str]:
+    assert text == "" or text.endswith("\n")
+    return text.split("\n")[:-1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 64])
+@pytest.mark.parametrize("beam", [1, 5])
+def test_a_translation_does_not_depend_on_its_neighbours(
+    translator: Translator, batch_size: int, beam: int
+) -> None:
+    alone = [translator.translate([line], beam=beam)[0] for line in LINES]
+    assert translator.translate(LINES, beam=beam, batch_size=batch_size) == alone
+    assert translator.translate(LINES[::-1], beam=beam, batch_size=batch_size) == alone[::-1]
+
+
+def test_blank_lines_give_blank_lines(translator: Translator) -> None:
+    out = translator.translate(LINES)
+    assert len(out) == len(LINES)
+    assert out[1] == "" and out[3] == ""
+    assert all(out[i] for i in (0, 2, 4, 5))
+    assert translator.translate([]) == []
+
+
+def test_it_has_learnt_something(translator: Translator) -> None:
+    assert translator.translate(["a b", "c d e"]) == ["b a", "e d c"]
+
+
+def test_stdin_to_stdout(trained: Path, translator: Translator) -> None:
+    done = run_s2s("translate", "--run", trained, "--precision", "fp32", stdin="\n".join(LINES) + "\n")
+    assert done.returncode == 0, done.stderr
+    assert lines_of(done.stdout) == translator.translate(LINES)
+    assert done.stderr == ""
+
+
+NASTY = {
+    "empty": b"",
+    "one line": b"a b\n",
+    "no newline at the end": b"a b\nc d",
+    "blank lines": b"\n\n\n",
+    "windows": b"a b\r\nc d\r\n",
+    "byte order mark": b"\xef\xbb\xbfa b\nc\n",
+    "not utf-8": b"a \xff\xfe b\nc d\n",
+    "nul and control": b"a \x00 b\x07\x1b[31m\nc\n",
+    "separators inside": "a\u2028b\u0085c\nd\x0be\x0cf\x1cg\n".encode(),
+    "format characters": b"{0} %s %d {x}\n[red]a[/red]\n",
+    "special tokens": b"<s> </s> <pad> <unk> <0x0A>\n",
+    "emoji and marks": "👩‍👩‍👧 é e\u0301 각\n".encode(),
+}
+
+
+@pytest.mark.parametrize("kind", NASTY)
+def test_as_many_lines_out_as_in(trained: Path, tmp_path: Path, kind: str) -> None:
+    raw = NASTY[kind]
+    expected = raw.count(b"\n") + (not raw.endswith(b"\n") and raw != b"")
+    done = run_s2s("translate", "--run", trained, "--beam", 2, stdin=raw)
+    assert done.returncode == 0, done.stderr
+    assert len(lines_of(done.stdout)) == expected
+    (tmp_path / "in").write_bytes(raw)
+    again = run_s2s("translate", "--run", trained, "--beam", 2, "-i", tmp_path / "in", "-o", tmp_path / "out")
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "out").read_text() == done.stdout
+    assert ("UTF-8" in done.stderr) == (kind == "not utf-8")
+    assert "Traceback" not in done.stderr + again.stderr
+
+
+def test_a_line_longer_than_training_is_translated_in_pieces(translator: Translator, trained: Path) -> None:
+    assert translator.max_source_length == 6
+    before = translator.split_lines
+    out = translator.translate(["a b c. d e f g. h a"])[0]
+    parts = translator.translate(["a b c.", "d e f g.", "h a"])
+    assert out == " ".join(parts)
+    assert translator.split_lines == before + 1
+    done = run_s2s("translate", "--run", trained, "--beam", 1, stdin="a b c d e f g h " * 6_250 + "\n")
+    assert done.returncode == 0
+    assert len(lines_of(done.stdout)) == 1
+    assert len(done.stdout.split()) > 5_000
+    assert "longer than the model has seen" in done.stderr
+
+
+def test_one_word_of_100_000_characters(trained: Path) -> None:
+    done = run_s2s("translate", "--run", trained, stdin="x" * 100_000 + "\na b\n")
+    assert done.returncode == 0, done.stderr
+    assert len(lines_of(done.stdout)) == 2
+
+
+def test_a_program_at_the_other_end_gets_each_answer_at_once(trained: Path) -> None:
+    command = [sys.executable, "-m", "s2scli", "translate", "--run", str(trained)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet())
+    killer = threading.Timer(60, process.kill)
+    killer.start()
+    assert process.stdin is not None and process.stdout is not None
+    for line in ("a b", "c d e", "", "f"):
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()  # would wait for ever if the answer were held back
+        assert answer.endswith(b"\n")
+        assert (answer == b"\n") == (line == "")
+    process.stdin.close()
+    assert process.stdout.read() == b""
+    assert process.wait(timeout=30) == 0
+    killer.cancel()
+
+
+def test_a_reader_that_leaves_ends_it_quietly(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("a b c\n" * 20_000)
+    command = f'"{sys.executable}" -m s2scli translate --run "{trained}" --beam 1'
+    shell = f'{command} < "{tmp_path}/in" 2> "{tmp_path}/err" | head -1'
+    begun = time.monotonic()
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, timeout=120, env=quiet(), check=False)
+    assert done.stdout.count(b"\n") == 1
+    assert (tmp_path / "err").read_text() == ""
+    assert time.monotonic() - begun < 60
+
+
+def test_tsv_has_scores_alignments_and_escapes(trained: Path, translator: Translator) -> None:
+    done = run_s2s(
+        "translate", "--run", trained, "--scores", "--alignments", "--precision", "fp32", stdin="a b c\n\n"
+    )
+    first, second = (line.split("\t") for line in lines_of(done.stdout))
+    assert first[0] == translator.translate(["a b c"])[0]
+    assert float(first[1]) < 0
+    assert [link.split("-")[1] for link in first[2].split()] == [str(i) for i in range(len(first[0].split()))]
+    assert second[0] == ""
+    assert escape_tabs("a\tb\\t") == "a\\tb\\\\t"
+
+
+def test_n_best_numbers_its_lines(trained: Path) -> None:
+    done = run_s2s("translate", "--run", trained, "--n-best", 3, "--beam", 4, "--scores", stdin="a b\nc d\n")
+    rows = [line.split("\t") for line in lines_of(done.stdout)]
+    assert [r[0] for r in rows] == ["1"] * 3 + ["2"] * 3
+    assert len({r[1] for r in rows[:3]}) == 3
+
+
+def test_jsonl_carries_ids_and_the_score_of_the_search(trained: Path, translator: Translator) -> None:
+    arguments = ["--format", "jsonl", "--n-best", 2, "--precision", "fp32", "--alignments"]
+    done = run_s2s("translate", "--run", trained, *arguments, stdin="a b c\n\n")
+    first, second = (json.loads(line) for line in lines_of(done.stdout))
+    assert first["line"] == 1 and first["source"] == "a b c" and second["line"] == 2
+    best = first["hypotheses"][0]
+    assert best["text"] == translator.translate(["a b c"])[0]
+    assert best["score"] == pytest.approx(best["log_probability"] / (len(best["ids"]) + 1), abs=1e-6)
+    assert translator.tokenizer.target.decode([best["ids"]]) == [best["text"]]
+    assert len(first["hypotheses"]) == 2
+    assert second["hypotheses"][0]["text"] == ""
+
+
+def test_alignment_of_a_reversal_runs_backwards(translator: Translator) -> None:
+    found = next(translator.hypotheses(["a b c d"], SearchOptions(attention=True)))[0]
+    links = word_alignment(found, translator.tokenizer)
+    assert pharaoh([(0, 1), (2, 0)]) == "0-1 2-0"
+    assert [t for _, t in links] == list(range(len(found.text.split())))
+    if found.text == "d c b a":
+        assert len({s for s, _ in links}) > 1
+
+
+def test_sampling_is_a_function_of_seed_and_line(translator: Translator) -> None:
+    drawn = translator.translate(LINES * 3, sample=True, temperature=2.0, seed=5)
+    assert drawn == translator.translate(LINES * 3, sample=True, temperature=2.0, seed=5, batch_size=2)
+    assert drawn != translator.translate(LINES * 3, sample=True, temperature=2.0, seed=6)
+    assert drawn[0] != drawn[7] or drawn[2] != drawn[9] or drawn[5] != drawn[12], "the same line draws anew"
+    assert translator.translate(LINES, sample=True, top_k=1) == translator.translate(LINES, beam=1)
+
+
+def test_options_that_cannot_work_are_refused(trained: Path) -> None:
+    with pytest.raises(UsageError, match="no 9 hypotheses"):
+        SearchOptions(beam=5, n_best=9)
+    with pytest.raises(UsageError, match="one translation"):
+        SearchOptions(sample=True, n_best=2)
+    done = run_s2s("translate", "--run", trained, "--n-best", 9, stdin="a\n")
+    assert done.returncode == 2
+    assert "--beam 9" in done.stderr
+
+
+def test_output_is_replaced_only_with_force(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.write_text("precious\n")
+    done = run_s2s("translate", "--run", trained, "-o", out, stdin="a b\n")
+    assert done.returncode == 1
+    assert "--force" in done.stderr
+    assert out.read_text() == "precious\n"
+    assert run_s2s("translate", "--run", trained, "-o", out, "--force", stdin="a b\n").returncode == 0
+    assert out.read_text() == "b a\n"
+
+
+def test_a_missing_input_is_named(trained: Path, tmp_path: Path) -> None:
+    done = run_s2s("translate", "--run", trained, "-i", tmp_path / "nosuch.txt")
+    assert done.returncode == 1
+    assert "nosuch.txt" in done.stderr
+
+
+def test_the_maximum_length_is_a_ratio_of_the_source(translator: Translator) -> None:
+    short = next(translator.hypotheses(["a b c d e f"], SearchOptions(max_length_ratio=0.1)))[0]
+    assert len(short.ids) <= 10
+
+
+def test_no_repeated_ngrams(translator: Translator) -> None:
+    for line in translator.translate(["a a a a a a", "b b b b"], no_repeat_ngram=2):
+        grams = list(zip(line.split(), line.split()[1:], strict=False))
+        assert len(set(grams)) == len(grams)
+
+
+def test_a_model_without_attention_has_no_alignment(prepared: Path, tmp_path: Path) -> None:
+    from conftest import SMALL, copy_run
+
+    run = copy_run(prepared, tmp_path / "run")
+    trained = run_s2s("train", "--run", run, *SMALL, "--max-steps", 5, "--attention", "none")
+    assert trained.returncode == 0, trained.stderr
+    done = run_s2s("translate", "--run", run, "--alignments", stdin="a\n")
+    assert done.returncode == 2
+    assert "no attention" in done.stderr
+    assert run_s2s("translate", "--run", run, stdin="a b\n").returncode == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_memory_is_bounded_by_windows_not_by_the_input(translator: Translator) -> None:
+    taken = 0
+
+    def endless() -> object:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield "a b"
+
+    stream = translator.hypotheses(endless(), SearchOptions(beam=1), batch_size=4)  # type: ignore[arg-type]
+    for _ in range(100):
+        next(stream)
+    assert taken <= 100 + 4 * 16
