@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,13 @@ from s2scli.config import ModelConfig
 from s2scli.errors import S2SError, UsageError
 from s2scli.files import atomic_path, write_json_atomic
 from s2scli.model import Seq2Seq
+from s2scli.runfolder import MODELS
 from s2scli.tokenizer import Tokenizer
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 """Version of the model directory and of the training state; a newer one is refused."""
@@ -44,8 +51,11 @@ class ModelInfo:
 
 def find_model(path: Path) -> Path:
     """The model directory that a path means: itself, or the best (else last) model of a run folder."""
-    for candidate in (path, path / "best", path / "last"):
-        if (candidate / "config.json").is_file():
+    if (path / "config.json").is_file():
+        return path
+    for candidate in (path / "best", path / "last"):
+        # The weights come last: without them the training has not got that far.
+        if (candidate / "model.safetensors").is_file():
             return candidate
     if not path.exists():
         raise S2SError(
@@ -60,14 +70,8 @@ def find_model(path: Path) -> Path:
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors to a safetensors file, whole or not at all."""
     with atomic_path(path) as temporary:
-        try:
-            save_file(
-                {name: t.detach().cpu().contiguous() for name, t in tensors.items()}, temporary, metadata
-            )
-        except SafetensorError as error:
-            raise S2SError(
-                f"the file could not be written: {error}", where=str(path), hint="Is the disk full?"
-            ) from error
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(plain, temporary, metadata)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -78,8 +82,12 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        hint = "It is truncated or damaged: copy it again, or go back to another model."
-        raise S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> S2SError:
+    hint = "It is truncated or damaged: copy it again, or go back to another model."
+    return S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint)
 
 
 def create_model_directory(folder: Path, info: ModelInfo, tokenizer: Tokenizer) -> None:
@@ -171,13 +179,7 @@ def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
             hint="It belongs to another model: put back the one that was trained with this model.",
         )
     weights, _ = load_tensors(folder / "model.safetensors")
-    with torch.device("meta"):  # no time spent on weights that are about to be replaced
-        model = Seq2Seq(info.model)
-    model = model.to_empty(device="cpu")
-    if model.config.tie != "none":
-        model.output.weight = model.decoder.embedding.weight
-    if model.config.tie == "all":
-        model.encoder.embedding.weight = model.decoder.embedding.weight
+    model = Seq2Seq(info.model, initialise=False)
     load_weights(model, weights, folder / "model.safetensors")
     return model.eval(), tokenizer, info
 
@@ -194,21 +196,56 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What ``save_state`` has written."""
     path = folder / "training.safetensors"
     tensors, metadata = load_tensors(path)
-    progress: dict[str, Any] = json.loads(metadata.get("state", '{"format": "unknown"}'))
-    check_format(progress["format"], path)
-    return tensors, progress
+    return tensors, _progress(metadata, path)
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What ``save_state`` has written, but for the tensors."""
+    path = folder / "training.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _progress(file.metadata() or {}, path)
+    except (SafetensorError, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    try:
+        progress: dict[str, Any] = json.loads(metadata["state"])
+        version = progress["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise S2SError("this is not the state of a training", where=str(path)) from error
+    check_format(version, path)
+    return progress
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder; the lock ends with the process, however it ends."""
+    with (run / ".lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                hint = "Wait for it or stop it, or use another folder (--run)."
+                raise S2SError(
+                    "another training is running in this folder", where=str(run), hint=hint
+                ) from error
+        yield
 
 
 def remove_models(run: Path) -> None:
     """Delete the models and the training state of a run, but not its data."""
-    for name in ("best", "last", "state", "tensorboard"):
-        if (run / name).exists():
-            shutil.rmtree(run / name)
-    (run / "metrics.jsonl").unlink(missing_ok=True)
+    for name in MODELS:
+        path = run / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def remove_leftovers(run: Path) -> None:
     """Delete the temporary files of a writer that was killed."""
-    for name in ("best", "last", "state"):
-        for path in (run / name).glob(".*.tmp"):
+    for folder in (run, run / "best", run / "last", run / "state"):
+        for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)

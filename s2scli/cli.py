@@ -2,15 +2,17 @@
 
 The flags are made from the option declarations in ``s2scli.config``. Parsing only
 decides what to run; it is run outside Typer, in ``main``, where every error becomes
-a panel on stderr and an exit code. Nothing heavy is imported before a command runs.
+words on stderr and an exit code. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,11 +64,19 @@ def run_score(options: Any, listen: Listener) -> None:
     print_scores(score(options, listen), options)
 
 
+def check_score(options: Any, flags: Iterable[str]) -> None:
+    """Refuse flags that have no effect."""
+    from s2scli.score import check_flags
+
+    check_flags(options, flags)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Page:
     """What a command does, and what its help page says."""
 
     run: Callable[[Any, Listener], int | None]
+    check: Callable[[Any, Iterable[str]], None] = lambda options, flags: None
     summary: str
     text: str
     examples: str
@@ -98,6 +108,7 @@ PAGES = {
     ),
     "score": Page(
         run=run_score,
+        check=check_score,
         summary="Score translations against references.",
         text="Without HYPOTHESES, translates the test set of a run and scores it. With them, scores any "
         "file. BLEU, chrF and TER are sacreBLEU's, with its signatures.",
@@ -114,7 +125,7 @@ def _callback(command: str) -> Callable[..., Job]:
         debug = given.pop("debug") or ctx.obj["debug"]
         ctx.obj.update(debug=debug, command=command)
         flags = {e.name: value(e, given[e.name]) for e in every if given[e.name] is not None}
-        return lambda: _run(command, flags)
+        return lambda: _run(command, flags, ctx.obj)
 
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
     parameters = [context, *map(parameter, every), DEBUG]
@@ -123,12 +134,16 @@ def _callback(command: str) -> Callable[..., Job]:
     return parsed
 
 
-def _run(command: str, flags: dict[str, Any]) -> int:
+def _run(command: str, flags: dict[str, Any], state: dict[str, Any]) -> int:
     from s2scli.console import ConsoleListener
 
     options = resolve(command, flags)
+    PAGES[command].check(options, flags)
+    to_stdout = command == "score" or (command == "translate" and options.output is None)
+    if to_stdout and state["mute"]:
+        raise _closed()
     # A bar would draw over translations that appear on the same terminal.
-    to_screen = command == "translate" and options.output is None and sys.stdout.isatty()
+    to_screen = command == "translate" and to_stdout and sys.stdout.isatty()
     with ConsoleListener(bars=not to_screen) as listen:
         return PAGES[command].run(options, listen) or 0
 
@@ -168,7 +183,7 @@ for _name, _page in PAGES.items():
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code: 0, 1 (an error) or 2 (wrong usage)."""
-    state: dict[str, Any] = {"debug": False, "command": ""}
+    state: dict[str, Any] = {"debug": False, "command": "", "mute": _open_streams()}
     try:
         command = typer.main.get_command(app)
         # Not standalone: errors come here instead of being printed by Typer.
@@ -180,6 +195,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         # A number comes of --help, --version and Ctrl-C while parsing.
         code = job() if callable(job) else int(job or 0)
+        if state["mute"] and not callable(job) and code == 0:
+            raise _closed()
         # What is still in the buffer may meet a full disk or a closed pipe: here it can be told.
         sys.stdout.flush()
         return code
@@ -213,7 +230,7 @@ def _usage_error(error: Any) -> S2SError:
 
 
 def _report(error: Exception, state: dict[str, Any]) -> int:
-    """An error as a panel; with --debug, after its traceback."""
+    """An error as a panel on a terminal, else as a line; with --debug, after its traceback."""
     if hasattr(error, "format_message"):
         told = _usage_error(error)
     elif isinstance(error, S2SError):
@@ -258,12 +275,42 @@ def _tell(show: Callable[[Any], None], code: int) -> int:
 def _abandon_streams() -> None:
     """Point broken streams nowhere, so that the interpreter's last flush has nothing to say."""
     for stream in (sys.stdout, sys.stderr):
+        if stream is None or stream.closed:
+            continue
         try:
             stream.flush()
         except (OSError, ValueError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, stream.fileno())
+            with suppress(OSError):  # a stream of Python alone, which the last flush does not reach
+                os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
+
+
+def _open_streams() -> bool:
+    """Put something where the caller has closed a standard stream; says whether stdout was one.
+
+    Python has None for such a stream, and a file that is opened later would get its number:
+    a library that prints would write into the model.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    mute = sys.stdout is None or sys.stdout.closed
+    if mute:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None or sys.stderr.closed:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Pages and tables have letters that Latin-1 has not; translations are UTF-8 in any case.
+        sys.stdout.reconfigure(errors="replace")
+    return mute
+
+
+def _closed() -> S2SError:
+    hint = "Send it to a file or into a pipe."
+    return S2SError("it is closed, and the result goes there", where="standard output", hint=hint)
 
 
 if __name__ == "__main__":

@@ -70,13 +70,28 @@ def option(
     return field(default=default, metadata=metadata)
 
 
+class Options:
+    """Base of the options of a command.
+
+    Attributes:
+        given: Names of what a file or flag set, as opposed to what has its default.
+    """
+
+    given: frozenset[str] = frozenset()
+
+    def sets(self, name: str) -> bool:
+        """Whether this option was set: by a file, a flag, or in Python to what is not its default."""
+        default = type(self).__dataclass_fields__[name].default  # type: ignore[attr-defined]
+        return name in self.given or getattr(self, name) != default
+
+
 @dataclass(frozen=True, kw_only=True)
-class PreprocessOptions:
+class PreprocessOptions(Options):
     """Parallel text in; a tokenizer, shards on disk and a report out."""
 
     run: Path = option(Path("s2s-run"), "Run folder; everything is written under it.", "Run")
     force: bool = option(False, "Replace the data and models already in the run folder.", "Run")
-    seed: int = option(1, "Seed of every random choice.", "Run", low=0)
+    seed: int = option(1, "Seed of every random choice.", "Run", low=0, high=2**32 - 1)
     train_src: tuple[Path, ...] = option(
         (), "Training source text, one sentence a line (plain or .gz; repeatable).", "Data"
     )
@@ -161,13 +176,13 @@ class PreprocessOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Options):
     """Shards in; a model out."""
 
     run: Path = option(Path("s2s-run"), "Run folder that s2s preprocess has written.", "Run")
     resume: bool = option(False, "Go on from the last checkpoint, exactly.", "Run")
     force: bool = option(False, "Replace the model already in the run folder.", "Run")
-    seed: int = option(1, "Seed of every random choice.", "Run", low=0)
+    seed: int = option(1, "Seed of every random choice.", "Run", low=0, high=2**32 - 1)
     tensorboard: bool = option(
         False, "Write TensorBoard logs too (needs the extra s2scli[tensorboard]).", "Run"
     )
@@ -191,8 +206,13 @@ class TrainOptions:
         unit="minutes",
         auto="no limit",
     )
-    patience: int = option(
-        10, "Stop after this many validations without a better score.", "Limits", low=1, unit="validations"
+    patience: int | None = option(
+        None,
+        "Stop after this many validations without a better score.",
+        "Limits",
+        low=1,
+        unit="validations",
+        auto="10, or none where --max-steps or --max-minutes sets the end",
     )
 
     preset: Preset = option("default", "default, or lecture: exactly the lecture's model.", "Model")
@@ -249,18 +269,15 @@ class TrainOptions:
         auto="from the amount of data",
     )
     dropout_over_time: bool = option(
-        True, "Drop the same units at every time step of a sentence.", "Regularisation"
+        True,
+        "Drop the same units at every time step of a sentence (always so with --feed).",
+        "Regularisation",
     )
     recurrent_dropout: float = option(
         0.0, "Share of recurrent weights dropped at each update.", "Regularisation", low=0.0, high=0.95
     )
-    word_dropout: float | None = option(
-        None,
-        "Share of input tokens whose embedding is dropped.",
-        "Regularisation",
-        low=0.0,
-        high=0.95,
-        auto="from the amount of data",
+    word_dropout: float = option(
+        0.0, "Share of input tokens whose embedding is dropped.", "Regularisation", low=0.0, high=0.95
     )
     label_smoothing: float = option(
         0.1, "Probability mass spread over the whole vocabulary.", "Regularisation", low=0.0, high=0.9
@@ -317,7 +334,12 @@ class TrainOptions:
         unit="lines",
     )
     validate_beam: int = option(1, "Beam of those translations.", "Validation", low=1, high=100)
-    metric: Metric = option("bleu", "What decides which model is the best.", "Validation")
+    metric: Metric | None = option(
+        None,
+        "What decides which model is the best (a tie is decided by the loss).",
+        "Validation",
+        auto="bleu, or chrf where most lines have fewer than four words",
+    )
     samples: int = option(
         3, "Sample translations shown at a validation.", "Validation", low=0, unit="sentences"
     )
@@ -326,11 +348,11 @@ class TrainOptions:
     precision: Precision = option(
         "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
     )
-    threads: int | None = option(None, "CPU threads.", "Machine", low=1, auto="one per core")
+    threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateOptions:
+class TranslateOptions(Options):
     """Lines in, as many lines out."""
 
     run: Path = option(Path("s2s-run"), "Run folder or model directory.", "Run")
@@ -373,7 +395,7 @@ class TranslateOptions:
         0, "Never repeat a run of this many tokens (0: allowed).", "Search", low=0, unit="tokens"
     )
     max_length_ratio: float = option(
-        3.0, "Longest hypothesis in tokens, over the source length plus ten.", "Search", low=0.1
+        3.0, "Longest hypothesis in tokens, over the source length plus ten.", "Search", low=0.1, high=1000.0
     )
 
     sample: bool = option(False, "Draw translations at random instead of searching.", "Sampling")
@@ -390,18 +412,18 @@ class TranslateOptions:
         low=0.0,
         high=1.0,
     )
-    seed: int = option(1, "Seed of the draw.", "Sampling", low=0)
+    seed: int = option(1, "Seed of the draw.", "Sampling", low=0, high=2**32 - 1)
 
     batch_size: int = option(64, "Sentences in a batch.", "Machine", low=1, high=10_000, unit="sentences")
     device: Device = option("auto", "Where to compute.", "Machine")
     precision: Precision = option(
         "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
     )
-    threads: int | None = option(None, "CPU threads.", "Machine", low=1, auto="one per core")
+    threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScoreOptions:
+class ScoreOptions(Options):
     """Hypotheses and references in; scores out."""
 
     hypotheses: Path | None = option(
@@ -431,7 +453,7 @@ class ScoreOptions:
     precision: Precision = option(
         "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
     )
-    threads: int | None = option(None, "CPU threads.", "Machine", low=1, auto="one per core")
+    threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
 
 
 COMMANDS: Mapping[str, type] = {

@@ -66,6 +66,7 @@ class Lines:
     Attributes:
         count: Lines read so far (blocks run ahead of the iteration).
         replaced: U+FFFD put in for bytes that are not UTF-8, so far.
+        first_replaced: Number of the first line in which that happened, 0 if in none.
         position: Bytes of the file read so far; of a ``.gz``, compressed bytes.
         size: Bytes of the file.
     """
@@ -73,7 +74,7 @@ class Lines:
     def __init__(self, path: Path, *, replace_invalid: bool = False) -> None:
         self.path = Path(path)
         self.replace_invalid = replace_invalid
-        self.count = self.replaced = self.position = 0
+        self.count = self.replaced = self.first_replaced = self.position = 0
         self.size = file_size(self.path)
 
     def __iter__(self) -> Iterator[str]:
@@ -119,6 +120,8 @@ class Lines:
                 where = f"{self.path}:{number}"
                 text, replaced = decode_line(line, where=where, replace_invalid=self.replace_invalid)
                 self.replaced += replaced
+                if replaced and not self.first_replaced:
+                    self.first_replaced = number
                 lines.append(text)
             return lines
         lines = text.split("\n")

@@ -22,7 +22,7 @@ def plan_batches(
         source_lengths, target_lengths: (M,) tokens of each pair, EOS not counted.
         batch_tokens: Most target tokens of a batch, EOS and padding included; the source side
             may take half as many again. A pair that is longer alone is a batch alone.
-        order: Some permutation of the M pairs, which decides between pairs of equal length.
+        order: Indices of the pairs wanted; their order decides between pairs of equal length.
 
     Returns:
         Index arrays, sorted by length.
@@ -77,9 +77,8 @@ class TrainingBatches:
         return Batch.of(sources, targets, indices)
 
 
-def in_order(data: ParallelData, batch_tokens: int) -> Iterator[Batch]:
-    """All pairs once, shortest first, for measuring a loss."""
-    order = np.arange(len(data))
-    for indices in plan_batches(data.source_lengths, data.target_lengths, batch_tokens, order):
+def in_order(data: ParallelData, rows: np.ndarray, batch_tokens: int) -> Iterator[Batch]:
+    """The given pairs once, shortest first, for measuring a loss."""
+    for indices in plan_batches(data.source_lengths, data.target_lengths, batch_tokens, rows):
         sources, targets = data.gather(indices)
         yield Batch.of(sources, targets, indices)

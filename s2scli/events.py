@@ -83,7 +83,7 @@ class Validated(Event):
     metric: str
     waited: int
     """Validations since the best one."""
-    patience: int
+    patience: int | None
     samples: tuple[tuple[str, str, str], ...]
     """(source, reference, hypothesis)."""
     elapsed: float

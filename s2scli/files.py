@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,60 +16,103 @@ from safetensors import SafetensorError
 
 from s2scli.errors import S2SError
 
-_HINTS = {
-    errno.ENOSPC: "Free some space or write elsewhere.",
-    errno.EDQUOT: "Your quota is used up: free some space or write elsewhere.",
-    errno.EFBIG: "The file is larger than the limit allows (see ulimit -f).",
-    errno.EACCES: "Check the permissions of the file and its folder.",
-    errno.EPERM: "Check the permissions of the file and its folder.",
-    errno.EROFS: "The file system is read-only: write elsewhere.",
-    errno.ENOENT: "Check the name.",
-    errno.ENOTDIR: "A part of the path is a file, not a folder.",
-    errno.EISDIR: "Give a file, not a folder.",
+_PLAIN_WORDS = {
+    errno.ENOSPC: ("the disk is full", "Free some space, or write to another disk."),
+    errno.EDQUOT: ("your disk quota is used up", "Free some space, or write to another disk."),
+    errno.EFBIG: ("the file would be larger than allowed", "See 'ulimit -f', or write to another disk."),
+    errno.EACCES: ("permission denied", "Check who may read and write this path, or choose another."),
+    errno.EPERM: ("the operation is not permitted", "Check who may write this path, or choose another."),
+    errno.EROFS: ("the disk can only be read", "Choose a path on another disk."),
+    errno.ENOENT: ("there is no such file or folder", "Check the path."),
+    errno.EEXIST: ("something else has this name already", "Choose another name."),
+    errno.EISDIR: ("this is a folder, and a file is needed", "Check the path."),
+    errno.ENOTDIR: ("a part of this path is a file, and not a folder", "Check the path."),
+    errno.ENAMETOOLONG: ("this name is too long", "Choose a shorter one."),
+    errno.ELOOP: ("this link leads back to itself", "Check the path."),
+    errno.EIO: ("the disk could not be read or written", "Check the disk."),
+    errno.EMFILE: ("too many files are open", "See 'ulimit -n'."),
+    errno.ENOMEM: ("there is not enough memory", "Close other programs, or use smaller sizes."),
 }
 
 
 def os_error(error: OSError, path: Path | str | None = None) -> S2SError:
-    """An error of the operating system as one that says where it happened and what to do."""
+    """An error of the operating system in plain words: what happened, where, and what to do.
+
+    Args:
+        error: The error.
+        path: Where it happened; by default the file that the error itself names, if any.
+    """
     where = path if path is not None else error.filename
-    reason = (error.strerror or str(error)).rstrip(".")
-    # Lower-case "No space left on device", but leave an abbreviation such as "RPC …" alone.
-    reason = reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason
-    hint = _HINTS.get(error.errno) if error.errno is not None else None
-    return S2SError(reason, where=None if where is None else str(where), hint=hint)
+    text = (error.strerror or str(error)).rstrip(".")
+    # Lower-case "Bad address", but leave an abbreviation such as "RPC …" alone.
+    text = text[:1].lower() + text[1:] if text[1:2].islower() else text
+    what, hint = _PLAIN_WORDS.get(error.errno or 0, (text, None))
+    return S2SError(what, where=None if where is None else str(where), hint=hint)
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of ``path`` that becomes ``path`` if the block succeeds.
 
-    On any exception the temporary file is removed and ``path`` is left as it was.
+    On any exception the temporary file is removed and ``path`` is left as it was. Of a
+    symbolic link the target is replaced, and the link stays. What is there and is no file,
+    such as a pipe or ``/dev/null``, is given itself, to be written to and never replaced.
 
     Raises:
         S2SError: An operating system error (full disk, permissions, …) or a failed
-            safetensors write inside the block or in the move.
+            safetensors write inside the block or in the move. One that names another
+            file is told of that file.
+        BrokenPipeError: As it is, for whoever knows whose reader has gone.
     """
     path = Path(path)
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        temporary = Path(name)
-        # mkstemp makes the file private; a result should obey the user's umask like any other.
-        os.fchmod(handle, 0o666 & ~_umask())
-        os.close(handle)
+        target = Path(os.path.realpath(path))
+        if _is_special(path):
+            yield path
+            return
+        temporary = _temporary_file(target, path)
         yield temporary
         _sync(temporary)
-        os.replace(temporary, path)
+        os.replace(temporary, target)
         temporary = None
-        _sync(path.parent)
+        _sync_folder(target.parent)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise os_error(error, path) from error
+        ours = error.filename is None or str(error.filename) == str(temporary)
+        raise os_error(error, path if ours else None) from error
     except SafetensorError as error:
         hint = "Is the disk full, or the folder not writable?"
         raise S2SError(f"the file could not be written: {error}", where=str(path), hint=hint) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether this is a pipe, a device or the like. OSError if it is a folder or cannot be looked at."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return not stat.S_ISREG(mode)
+
+
+def _temporary_file(target: Path, path: Path) -> Path:
+    """An empty file beside ``target``; an error is one of ``path``, the name that the user knows."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    except OSError as error:
+        raise os_error(error, path) from error
+    if os.name != "nt":
+        # mkstemp makes the file private; a result should obey the user's umask like any other.
+        with suppress(OSError):  # a file system without permissions
+            os.fchmod(handle, 0o666 & ~_umask())
+    os.close(handle)
+    return Path(name)
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:
@@ -96,12 +140,20 @@ def _umask() -> int:
 
 def _sync(path: Path) -> None:
     """Force a file or folder to the disk, so that a power cut cannot leave an empty file behind."""
-    handle = os.open(path, os.O_RDONLY)
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
-    except OSError as error:
-        # Some file systems cannot sync a folder; the move itself is still atomic there.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
     finally:
         os.close(handle)
+
+
+def _sync_folder(path: Path) -> None:
+    """Force a move to the disk, where that is possible; the move itself is whole in any case."""
+    if os.name == "nt":
+        return  # folders cannot be opened there
+    try:
+        _sync(path)
+    except OSError as error:
+        # A file system that cannot sync a folder, or a folder that may be written but not read.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES):
+            raise

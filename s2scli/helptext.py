@@ -23,6 +23,12 @@ WIDEST = 100
 """Longer lines than this are hard to read, however wide the terminal is."""
 
 
+class _Page(io.StringIO):
+    """A page in the encoding of the screen, by which Rich chooses lines that it can draw."""
+
+    encoding: str = "utf-8"
+
+
 def flags_of(param: Any) -> Text:
     """``-i, --input`` or ``--[no-]force``; an argument's name in capitals."""
     if getattr(param, "param_type_name", "") == "argument":
@@ -63,7 +69,8 @@ def render(command: Any, context: Any) -> str:
     """The help page of a Typer command or group."""
     colour = sys.stdout.isatty()
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    file = io.StringIO()
+    file = _Page()
+    file.encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     console = Console(file=file, width=width, force_terminal=colour, highlight=False, emoji=False)
     usage = Text(" ".join([context.command_path, *command.collect_usage_pieces(context)]), style="bold")
     console.print(Padding(Text.assemble(("Usage: ", "yellow"), usage), (1, 1, 1, 1)))

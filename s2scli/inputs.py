@@ -22,7 +22,7 @@ def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Paral
     parts = {split: _parts(options, split) for split in SPLITS}
     if not any(parts.values()):
         folder = sample_corpus()
-        listen(Notice(text=f"no data given: using the bundled English–Korean sample corpus in {folder}"))
+        listen(Notice(text=f"No data given: using the bundled English–Korean sample corpus in {folder}"))
         parts = {s: [Part(source=folder / f"{s}.en", target=folder / f"{s}.ko")] for s in SPLITS}
     if not parts["train"]:
         given = next(split for split in SPLITS if parts[split])

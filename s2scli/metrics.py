@@ -29,7 +29,9 @@ class Recorder:
     def __init__(self, folder: Path, tensorboard: bool, step: int, listen: Listener) -> None:
         self.path = folder / "metrics.jsonl"
         self.listen = listen
-        self.board: Any = _board(folder / "tensorboard", step) if tensorboard else None
+        self.board: Any = None
+        if tensorboard:
+            self.board = check_tensorboard()(str(folder / "tensorboard"), purge_step=step + 1)
         if self.path.exists():
             lines = [line for line in self.path.read_text(encoding="utf-8").split("\n") if _keep(line, step)]
             write_text_atomic(self.path, "".join(line + "\n" for line in lines))
@@ -68,10 +70,11 @@ def _keep(line: str, step: int) -> bool:
         return False
 
 
-def _board(folder: Path, step: int) -> Any:
+def check_tensorboard() -> Any:
+    """TensorBoard's writer class, or an error that says how to install it."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         hint = "Install it: pip install 's2scli[tensorboard]'."
         raise S2SError("TensorBoard is not installed", where="--tensorboard", hint=hint) from error
-    return SummaryWriter(str(folder), purge_step=step)
+    return SummaryWriter

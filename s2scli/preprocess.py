@@ -66,7 +66,7 @@ def preprocess(options: PreprocessOptions, listen: Listener = silent) -> dict[st
     return report
 
 
-class _Meter:
+class _ByteProgress:
     """Sends `Progress` of a task, ten times a second at most."""
 
     def __init__(self, listen: Listener, task: str, total: int) -> None:
@@ -117,7 +117,7 @@ class _Job:
 
     def _read(self) -> dict[str, Survey]:
         """First reading: check that the text can be read and is parallel; hash it."""
-        meter = _Meter(self.listen, "reading", sum(self.sizes.values()))
+        meter = _ByteProgress(self.listen, "reading", sum(self.sizes.values()))
         surveys = {}
         for name, parallel in self.sets.items():
             surveys[name] = self._survey(name, parallel, meter)
@@ -224,12 +224,12 @@ class _Job:
         joint = options.joint
         if joint is None:
             joint = overlap >= JOINT_THRESHOLD
-            how = "one vocabulary for both sides" if joint else "a vocabulary for each side"
+            how = "One vocabulary for both sides" if joint else "A vocabulary for each side"
             self.listen(Notice(text=f"{how}: source and target share {overlap:.0%} of their letters"))
         size = options.vocab_size or auto_vocab_size(pairs, options.tokenizer)
         parts = self.sets["train"].parts
         sizes = [sum(file_size(part.side(number)) for part in parts) for number in (0, 1)]
-        meter = _Meter(self.listen, "tokenizer", sum(sizes))
+        meter = _ByteProgress(self.listen, "tokenizer", sum(sizes))
 
         def side(number: int) -> Iterator[str]:
             meter.base = number * sizes[0]
@@ -253,7 +253,7 @@ class _Job:
         found = (tokenizer.source.vocab_size, tokenizer.target.vocab_size)
         if min(found) < size and (options.vocab_size or options.tokenizer in ("bpe", "unigram")):
             sides = f"{found[0]:,}" if joint else f"{found[0]:,} (source) and {found[1]:,} (target)"
-            self.listen(Notice(text=f"the text yields a vocabulary of {sides} tokens, not {size:,}"))
+            self.listen(Notice(text=f"The text yields a vocabulary of {sides} tokens, not {size:,}"))
         facts = {
             "kind": options.tokenizer,
             "joint": joint,
@@ -267,7 +267,7 @@ class _Job:
 
     def _encode(self, surveys: dict[str, Survey], tokenizer: Tokenizer) -> None:
         """Third reading: write ids and text, in the order of the input."""
-        meter = _Meter(self.listen, "encoding", sum(self.sizes.values()))
+        meter = _ByteProgress(self.listen, "encoding", sum(self.sizes.values()))
         vocabs = (tokenizer.source.vocab_size, tokenizer.target.vocab_size)
         with ExitStack() as stack:
             writers = {

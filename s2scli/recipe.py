@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from s2scli.config import ModelConfig, Tie, TrainOptions
+from s2scli.config import ModelConfig, TrainOptions
+from s2scli.errors import UsageError
+from s2scli.resolve import flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,27 +19,37 @@ class Recipe:
 
     Attributes:
         model: The architecture.
-        options: The user's options with every open one filled in, but for the limits.
-        steps_per_epoch: Updates in an epoch.
+        options: The user's options with every open one filled in, but for limits that are not set.
+        chosen: Names of those that were filled in.
         total_steps: Updates to the end, None if only the clock ends it.
         why: Setting → value and where it comes from, for the settings table.
     """
 
     model: ModelConfig
     options: TrainOptions
+    chosen: frozenset[str]
     total_steps: int | None
     why: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFacts:
-    """What the choice of settings depends on."""
+    """What the choice of settings depends on.
+
+    Attributes:
+        pairs: Training pairs.
+        source_vocab, target_vocab: Sizes of the vocabularies.
+        joint: Whether the two are one.
+        short_lines: Whether most targets have fewer than four words, for which BLEU is always 0.
+        batches: Tokens of a batch → batches in an epoch.
+    """
 
     pairs: int
-    target_tokens: int
     source_vocab: int
     target_vocab: int
     joint: bool
+    short_lines: bool
+    batches: Callable[[int], int]
 
 
 def _between(pairs: int, anchors: list[tuple[float, float]]) -> float:
@@ -56,24 +68,30 @@ def _rounded(value: float, unit: int) -> int:
     return max(unit, round(value / unit) * unit)
 
 
-def lecture(options: TrainOptions) -> TrainOptions:
-    """The lecture's model: one forward GRU each, last state handed over, dot, s̃ carried on as the state.
+LECTURE: Mapping[str, Any] = {
+    "cell": "gru",
+    "encoder_layers": 1,
+    "decoder_layers": 1,
+    "bidirectional": False,
+    "residual": False,
+    "bridge": "last",
+    "attention": "dot",
+    "values": "keys",
+    "feed": "state",
+    "tie": "none",
+}
+"""The lecture's model: last state handed over, dot attention, s̃ carried on as the state.
 
-    A GRU, because the lecture's decoder has one state vector s_t, which s̃_t replaces.
-    """
-    return replace(
-        options,
-        cell="gru",
-        encoder_layers=1,
-        decoder_layers=1,
-        bidirectional=False,
-        residual=False,
-        bridge="last",
-        attention="dot",
-        values="keys",
-        feed="state",
-        tie="none",
-    )
+A GRU, because the lecture's decoder has one state vector s_t, which s̃_t replaces.
+"""
+
+
+def _as_in_the_lecture(options: TrainOptions) -> TrainOptions:
+    for name, value in LECTURE.items():
+        if options.sets(name) and getattr(options, name) != value:
+            hint = f"Leave one of the two out: the lecture's is {value}."
+            raise UsageError("--preset lecture is exactly the lecture's model", where=flag(name), hint=hint)
+    return replace(options, **LECTURE)
 
 
 def choose(options: TrainOptions, data: DataFacts) -> Recipe:
@@ -84,37 +102,40 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
         data: Sizes of the training data.
     """
     if options.preset == "lecture":
-        options = lecture(options)
+        options = _as_in_the_lecture(options)
+    if options.tie == "all" and not data.joint:
+        hint = "Preprocess with --joint, or use --tie target."
+        raise UsageError("--tie all needs one vocabulary for both sides", where="--tie", hint=hint)
     pairs = data.pairs
     # Small data want small batches and high rates: the number of updates is what limits them.
-    suggested = {
+    suggested: dict[str, Any] = {
         "hidden": _rounded(
             _between(pairs, [(1e3, 256), (1e4, 384), (3e4, 512), (1e6, 768), (5e6, 1024)]), 64
         ),
         "embedding": _rounded(_between(pairs, [(1e3, 128), (1e4, 256), (3e5, 384), (5e6, 512)]), 64),
         "encoder_layers": 1 if pairs < 300_000 else 2,
         "decoder_layers": 1 if pairs < 300_000 else 2,
-        "dropout": round(_between(pairs, [(3e3, 0.5), (3e4, 0.4), (2e5, 0.25), (3e6, 0.1)]), 2),
-        "word_dropout": round(_between(pairs, [(1e4, 0.1), (3e4, 0.1), (3e5, 0.0)]), 2),
+        "dropout": round(_between(pairs, [(3e3, 0.35), (3e4, 0.3), (2e5, 0.2), (3e6, 0.1)]), 2),
         "learning_rate": round(_between(pairs, [(1e4, 3e-3), (3e4, 2e-3), (1e6, 1e-3)]), 5),
         "batch_tokens": _rounded(_between(pairs, [(1e4, 400), (3e4, 1000), (3e5, 2000), (5e6, 4000)]), 100),
         "epochs": round(_between(pairs, [(1e4, 40), (3e4, 25), (3e5, 12), (5e6, 4)])),
     }
-    tie: Tie = "all" if data.joint else "target"
-    open_choices: dict[str, Any] = {**suggested, "tie": tie, "warmup_steps": None}
-    chosen = {name: value for name, value in open_choices.items() if getattr(options, name) is None}
-    if options.max_steps is not None or options.max_minutes is not None:
-        chosen.pop("epochs", None)
+    limited = options.max_steps is not None or options.max_minutes is not None
+    if limited:  # the user has said when to end
+        suggested.pop("epochs")
+    else:
+        suggested["patience"] = 10
+    suggested["tie"] = "all" if data.joint else "target"
+    suggested["metric"] = "chrf" if data.short_lines else "bleu"
+    chosen = {name: value for name, value in suggested.items() if getattr(options, name) is None}
     full = replace(options, **chosen)
-    assert full.batch_tokens is not None
-    # Batches are not quite full: lengths differ, and sizes are rounded.
-    per_epoch = max(1, round(1.08 * data.target_tokens / full.batch_tokens / full.accumulate))
+    per_epoch = -(-data.batches(full.batch_tokens or 1) // full.accumulate)
     limits = [n for n in (full.max_steps, full.epochs and full.epochs * per_epoch) if n]
     total = min(limits) if limits else None
     if full.warmup_steps is None:
         chosen["warmup_steps"] = min(400, max(1, (total or 4000) // 10))
     if full.validate_every is None:
-        chosen["validate_every"] = max(50, min(per_epoch, 2000))
+        chosen["validate_every"] = min(max(per_epoch, 500), 2000)
     full = replace(full, **chosen)
     model = ModelConfig(
         source_vocab=data.source_vocab,
@@ -134,9 +155,15 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
         dropout=full.dropout or 0.0,
         dropout_over_time=full.dropout_over_time,
         recurrent_dropout=full.recurrent_dropout,
-        word_dropout=full.word_dropout or 0.0,
+        word_dropout=full.word_dropout,
     )
-    return Recipe(model=model, options=full, total_steps=total, why=_explain(full, chosen, data))
+    return Recipe(
+        model=model,
+        options=full,
+        chosen=frozenset(chosen),
+        total_steps=total,
+        why=_explain(full, chosen, data),
+    )
 
 
 def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> dict[str, str]:

@@ -71,7 +71,9 @@ def build_report(
         known = np.unique(kept[sel.members(kept, given)])
         overlap[name] = int(sel.members(given, known).sum())
         blanks[name] = _blanks(folder, name)
-        _warn(listen, name, overlap[name], blanks[name], len(data))
+        longest = np.maximum(data.source_lengths, data.target_lengths)
+        long = int((longest > options.max_length).sum())
+        _warn(listen, name, overlap[name], blanks[name], long, options.max_length, len(data))
     return {
         "format": FORMAT,
         "pairs": pairs,
@@ -116,7 +118,9 @@ def _blanks(folder: Path, name: str) -> int:
     return count
 
 
-def _warn(listen: Listener, name: str, overlap: int, blanks: int, pairs: int) -> None:
+def _warn(
+    listen: Listener, name: str, overlap: int, blanks: int, long: int, max_length: int, pairs: int
+) -> None:
     if blanks:
         text = f"{blanks:,} of {pairs:,} {name} pairs are blank on a side; they are kept"
         listen(Notice(text=text, warning=True))
@@ -124,5 +128,12 @@ def _warn(listen: Listener, name: str, overlap: int, blanks: int, pairs: int) ->
         text = (
             f"{overlap:,} of {pairs:,} {name} sources occur in the training data too, "
             "which flatters the scores; --drop-overlap leaves such training pairs out"
+        )
+        listen(Notice(text=text, warning=True))
+    if long:
+        loss = "validation leaves out their loss, and " if name == "dev" else ""
+        text = (
+            f"{long:,} of {pairs:,} {name} pairs have a side of more than {max_length:,} tokens "
+            f"(--max-length); they are kept, but {loss}long sources are translated in pieces"
         )
         listen(Notice(text=text, warning=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import types
 from collections.abc import Mapping
@@ -58,6 +59,10 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     raise UsageError(f"expected {names[kind]}, not {value!r}", where=where)
 
 
+def _plain(number: float | None) -> str:
+    return f"{number:.10g}"
+
+
 def build(
     cls: type[OptionsT], given: Mapping[str, Any], *, where: Mapping[str, str] | None = None
 ) -> OptionsT:
@@ -81,19 +86,23 @@ def build(
         value = _convert(raw, hints[name], place)
         low, high = known[name].metadata["low"], known[name].metadata["high"]
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            below = low is not None and not value >= low  # "not >=" also refuses nan
-            above = high is not None and not value <= high
+            if not math.isfinite(value):
+                raise UsageError(f"{value} is not a number to work with", where=place)
+            below = low is not None and value < low
+            above = high is not None and value > high
             if below or above:
                 bounds = (
-                    f"at least {low:g}"
+                    f"at least {_plain(low)}"
                     if high is None
-                    else f"at most {high:g}"
+                    else f"at most {_plain(high)}"
                     if low is None
-                    else f"from {low:g} to {high:g}"
+                    else f"from {_plain(low)} to {_plain(high)}"
                 )
                 raise UsageError(f"{value:g} is out of range", where=place, hint=f"It must be {bounds}.")
         values[name] = value
-    return cls(**values)
+    options = cls(**values)
+    object.__setattr__(options, "given", frozenset(values))  # frozen, but not yet handed out
+    return options
 
 
 def read_toml(path: Path, command: str) -> tuple[dict[str, Any], dict[str, str]]:

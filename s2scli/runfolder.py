@@ -10,15 +10,19 @@ from pathlib import Path
 from s2scli.errors import S2SError, UsageError
 from s2scli.files import os_error
 
-MODELS = ("best", "last", "state", "metrics.jsonl")
-"""What a training leaves beside ``data``, and what new data make stale."""
+MODELS = ("state", "best", "last", "tensorboard", "metrics.jsonl")
+"""What a training leaves beside ``data``, and what new data make stale.
+
+In the order of its removal: a state without its models would be taken for a training to go on with.
+"""
 
 
 @contextmanager
 def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator[Path]:
     """An empty folder that becomes ``<run>/data`` if the block succeeds.
 
-    Only then are the old data and the models that were trained on them removed.
+    Only then are the old data and the models that were trained on them removed. A command
+    that was killed in the middle of this is mended by the next one.
 
     Args:
         run: Run folder; made if there is none.
@@ -29,15 +33,14 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
         S2SError: Something exists and ``force`` is false, or the folder cannot be written.
         UsageError: An input inside the folder to be replaced.
     """
-    data, partial, old = run / "data", run / "data.partial", run / "data.old"
+    data, partial, replaced = run / "data", run / "data.partial", run / "replaced"
     for path in inputs:
         if path.resolve().is_relative_to(data.resolve()):
             what = f"{path} lies in the folder that is to be written"
             raise UsageError(what, where="--run", hint="Choose another run folder, or move the file.")
     try:
-        if old.is_dir() and not data.exists():
-            old.rename(data)  # a command was killed between the two renames below
-        present = [name for name in ("data", *MODELS) if (run / name).exists()]
+        _settle(run)
+        present = [name for name in ("data", *MODELS) if _exists(run / name)]
         if present and not force:
             what = f"the run folder holds {', '.join(present)} already"
             raise S2SError(what, where=str(run), hint="Choose another --run, or replace them with --force.")
@@ -49,24 +52,40 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
         raise os_error(error, error.filename or run) from error
     try:
         yield partial
-        _remove(old)
-        if data.exists():
-            data.rename(old)
         try:
+            # The data go aside first and come in last. So there are never new data beside old models, nor
+            # old data without their models, but for a moment no data; and that there are none tells
+            # `_settle` that this was cut off, and that all of the old is in ``replaced`` or in its place.
+            replaced.mkdir()
+            for name in ("data", *MODELS):
+                if _exists(run / name):
+                    (run / name).rename(replaced / name)
             partial.rename(data)
-        except BaseException:
-            if old.exists() and not data.exists():
-                old.rename(data)
-            raise
-        for name in MODELS:
-            _remove(run / name)
-        _remove(old)
+        finally:
+            _settle(run)
     except OSError as error:
         raise os_error(error, error.filename or run) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if fresh and run.is_dir() and not any(run.iterdir()):
             run.rmdir()
+
+
+def _settle(run: Path) -> None:
+    """End an exchange: with data in place what they replaced goes; without, it all comes back."""
+    replaced = run / "replaced"
+    if not replaced.is_dir():
+        return
+    if not _exists(run / "data"):
+        for name in (*MODELS, "data"):  # the data last, in case this too is cut off
+            if _exists(replaced / name):
+                (replaced / name).rename(run / name)
+    _remove(replaced)
+
+
+def _exists(path: Path) -> bool:
+    """Whether the name is taken, be it by a link that leads nowhere."""
+    return path.exists() or path.is_symlink()
 
 
 def _remove(path: Path) -> None:

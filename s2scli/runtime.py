@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from dataclasses import dataclass
 
@@ -46,6 +47,9 @@ def set_up(device: Device, precision: Precision, threads: int | None) -> Runtime
     Raises:
         S2SError: A GPU is asked for and there is none.
     """
+    # The kernels keep what they prepared for each batch shape, several megabytes a shape; more than
+    # this many kept costs memory and was not seen to save time. Read at their first use.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from s2scli.config import ScoreOptions
 from s2scli.corpus import BOM, Lines, decode_line
 from s2scli.errors import S2SError, UsageError, nearest
 from s2scli.events import Listener, Notice, Progress
+from s2scli.resolve import flag
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 HIGHER_IS_BETTER = {"bleu": True, "chrf": True, "chrf++": True, "ter": False}
 OFFLINE_TOKENIZERS = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")
 """sacreBLEU's tokenizers without those for which it would download a model."""
-CHUNK = 256
-"""Lines that are translated between two reports of progress."""
+REPORT_EVERY = 64
+"""Lines between two reports of progress."""
+OF_THE_MODEL = ("set", "beam", "length_penalty")
+"""Options that say what is translated and how, and so mean nothing for given hypotheses."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +127,7 @@ def read_lines(path: Path) -> list[str]:
         if str(path) != "-" and (path.is_file() or not path.exists() or path.is_dir()):
             lines = list(Lines(path))
         else:  # a pipe
-            raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+            raw = _standard_input() if str(path) == "-" else path.read_bytes()
             parts = raw.removeprefix(BOM).split(b"\n")
             parts = parts if parts[-1] else parts[:-1]
             lines = [decode_line(p, where=f"{called(path)}:{n}")[0] for n, p in enumerate(parts, 1)]
@@ -136,6 +139,12 @@ def read_lines(path: Path) -> list[str]:
     if not lines:
         raise S2SError("there is nothing in it to score", where=called(path))
     return lines
+
+
+def _standard_input() -> bytes:
+    if sys.stdin is None or sys.stdin.closed:  # typeshed does not know that it may be None
+        raise S2SError("it is closed", where="standard input", hint="Send the text to it, or name a file.")
+    return sys.stdin.buffer.read()
 
 
 def called(path: Path) -> str:
@@ -169,23 +178,26 @@ def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
 
 
 def translated(options: ScoreOptions, sources: list[str], listen: Listener) -> tuple[str, ...]:
-    """The model's translations of the set."""
-    from s2scli.translator import Translator
+    """The model's translations of the set: those of ``s2s translate`` with the same options."""
+    from s2scli.translator import SearchOptions, Translator
 
     translator = Translator.load(
         options.run, device=options.device, precision=options.precision, threads=options.threads
     )
-    # Sentences of like length share a batch with little padding; the order is restored below.
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
-    found: dict[int, str] = {}
-    for start in range(0, len(order), CHUNK):
-        rows = order[start : start + CHUNK]
-        lines = translator.translate(
-            [sources[i] for i in rows], beam=options.beam, length_penalty=options.length_penalty
+    search = SearchOptions(beam=options.beam, length_penalty=options.length_penalty)
+    found: list[str] = []
+    for best in translator.hypotheses(sources, search):
+        if len(found) % REPORT_EVERY == 0:
+            listen(Progress(task="Translating", done=len(found), total=len(sources), unit="lines"))
+        found.append(best[0].text)
+    listen(Progress(task="Translating", done=len(found), total=len(sources), unit="lines"))
+    if translator.split_lines:
+        text = (
+            f"{translator.split_lines:,} lines are longer than the model has seen in training "
+            f"({translator.max_source_length} tokens); they were translated in pieces."
         )
-        found.update(zip(rows, lines, strict=True))
-        listen(Progress(task="Translating", done=len(found), total=len(sources), unit="lines"))
-    return tuple(found[i] for i in range(len(sources)))
+        listen(Notice(text=text, warning=True))
+    return tuple(found)
 
 
 def evaluate(
@@ -206,6 +218,17 @@ def evaluate(
         scores = [vars(corpus_score(name, metric, bare, stripped)) for name, metric in made.items()]
         report.append({"name": system.name, "scores": scores})
     return report
+
+
+def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
+    """Refuse flags (names of options) that would do nothing; in ``s2s.toml`` they are for other calls."""
+    idle = [flag(name) for name in OF_THE_MODEL if name in set(flags)]
+    if idle and options.hypotheses is not None:
+        raise UsageError(
+            "this has no effect on hypotheses that are given, which are scored as they are",
+            where=", ".join(idle),
+            hint="Leave it out; or leave out the hypotheses, and the model translates a held-out set.",
+        )
 
 
 def score(options: ScoreOptions, listen: Listener) -> dict[str, Any]:
@@ -288,5 +311,7 @@ def print_scores(
     report: dict[str, Any], options: ScoreOptions, write: Callable[[str], Any] | None = None
 ) -> None:
     """Write a report to standard output, as a table or as JSON."""
-    text = json.dumps(report, ensure_ascii=False, indent=2) if options.json else table(report)
+    # JSON can say everything in ASCII too, where the stream could not show all letters.
+    plain = write is None and "utf" not in (getattr(sys.stdout, "encoding", None) or "").lower()
+    text = json.dumps(report, ensure_ascii=plain, indent=2) if options.json else table(report)
     (write or sys.stdout.write)(text + "\n")

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from s2scli import checkpoint
 from s2scli.dataset import TrainingBatches
+from s2scli.errors import S2SError
 from s2scli.model import Batch, Seq2Seq
 from s2scli.recipe import Recipe
 from s2scli.resolve import as_dict
@@ -30,6 +31,7 @@ class Position:
     cursor: int = 0
     """Batches of the epoch already seen."""
     best_score: float | None = None
+    best_loss: float | None = None
     best_step: int | None = None
     waited: int = 0
     """Validations since the best."""
@@ -54,17 +56,21 @@ class Trainer:
     """A training in progress.
 
     Args:
-        settings: The recipe.
+        recipe: Its settings.
         data: The training pairs.
         folder: The run folder.
         runtime: Where to compute.
+        fingerprint: Of the data, so that a training is not resumed on others.
     """
 
-    def __init__(self, settings: Recipe, data: ParallelData, folder: Path, runtime: Runtime) -> None:
-        self.recipe, self.options = settings, settings.options
+    def __init__(
+        self, recipe: Recipe, data: ParallelData, folder: Path, runtime: Runtime, fingerprint: str
+    ) -> None:
+        self.recipe, self.options = recipe, recipe.options
+        self.fingerprint = fingerprint
         self.folder, self.runtime = folder, runtime
         seed_everything(self.options.seed)
-        self.model = Seq2Seq(settings.model).to(runtime.device)
+        self.model = Seq2Seq(recipe.model).to(runtime.device)
         self.averaged: AveragedModel | None = None
         if self.options.average == "ema":
             average = moving_average(self.options.ema_decay)
@@ -151,13 +157,24 @@ class Trainer:
         tensors["random"] = torch.get_rng_state()
         if self.runtime.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.runtime.device)
-        progress = {"position": asdict(self.position), "options": as_dict(self.options)}
+        progress = {
+            "position": asdict(self.position),
+            "options": as_dict(self.options),
+            "chosen": sorted(self.recipe.chosen),
+            "data": self.fingerprint,
+        }
         checkpoint.save_state(self.folder / "state", tensors, progress)
 
     def restore(self) -> None:
         """Go back to the state that ``save`` has written."""
         path = self.folder / "state" / "training.safetensors"
         tensors, progress = checkpoint.load_state(self.folder / "state")
+        try:
+            self._restore(tensors, progress, path)
+        except (KeyError, TypeError, ValueError) as error:
+            raise S2SError(f"the state of the training is damaged ({error})", where=str(path)) from error
+
+    def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any], path: Path) -> None:
 
         def part(prefix: str) -> dict[str, Tensor]:
             return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

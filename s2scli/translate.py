@@ -19,7 +19,8 @@ from s2scli.config import TranslateOptions
 from s2scli.corpus import BOM, Lines, decode_line, file_size
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
-from s2scli.files import atomic_path
+from s2scli.files import atomic_path, os_error
+from s2scli.plot import check_path, draw_attention
 from s2scli.translator import SearchOptions, Translation, Translator
 
 __all__ = ["Translation", "Translator", "translate"]
@@ -54,17 +55,19 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         attention=options.alignments or options.attention_plot is not None,
     )
     output = options.output
-    if output is not None and output.exists() and not options.force:
-        raise S2SError("the file exists already", where=str(output), hint="Replace it with --force.")
-    if options.input is not None:
-        file_size(options.input)  # a missing input is said before the model is loaded
+    for path in (output, options.attention_plot):
+        if path is not None and path.is_file() and not options.force:
+            raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")
+    # What can be said before the model is loaded, is.
+    source = Source(options.input)
+    if options.attention_plot is not None:
+        check_path(options.attention_plot)
     translator = Translator.load(
         options.run, device=options.device, precision=options.precision, threads=options.threads
     )
     if search.attention and translator.model.config.attention == "none":
         where = "--alignments" if options.alignments else "--attention-plot"
         raise UsageError("this model has no attention (it was trained with --attention none)", where=where)
-    source = Source(options)
     form = formatter(options, translator)
     total, picture = source.size, options.attention_plot
     with ExitStack() as stack:
@@ -88,15 +91,30 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
             listen(Progress(task="Translating", done=total, total=total, unit="bytes"))
     if picture is not None:
         listen(Notice(text="There was no line whose attention could be drawn.", warning=True))
+    _tell_what_was_done(translator, source, listen)
+
+
+def _tell_what_was_done(translator: Translator, source: Source, listen: Listener) -> None:
+    """Nothing is cut or changed silently."""
     if translator.split_lines:
         text = (
-            f"{translator.split_lines:,} lines are longer than the model has seen in training "
-            f"({translator.max_source_length} tokens); they were translated in pieces."
+            f"Longer than the model has seen in training ({translator.max_source_length} tokens), so "
+            f"translated in pieces: {_lines(translator.split_lines)}."
+        )
+        listen(Notice(text=text, warning=True))
+    if translator.cut_lines:
+        text = (
+            f"Cut at the maximum length before the end: {_lines(translator.cut_lines)}. If that "
+            "is not an endless repetition, raise --max-length-ratio."
         )
         listen(Notice(text=text, warning=True))
     if source.replaced:
-        text = f"{source.replaced:,} bytes that are not UTF-8 became U+FFFD (first in line {source.first})."
+        text = f"Bytes not UTF-8 that became U+FFFD: {source.replaced:,}, the first in line {source.first:,}."
         listen(Notice(text=text, warning=True))
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
 
 
 class Source:
@@ -109,49 +127,52 @@ class Source:
         first: The first line where that happened.
     """
 
-    def __init__(self, options: TranslateOptions) -> None:
-        self.path = options.input
-        self.size = None if self.path is None else file_size(self.path)
+    def __init__(self, path: Path | None) -> None:
+        self.path = None if str(path) == "-" else path
         self.position = self.replaced = self.first = 0
+        # A named pipe is read like standard input, as its lines come.
+        self.streams = self.path is None or (self.path.exists() and stat.S_ISFIFO(self.path.stat().st_mode))
+        self.size = None if self.path is None or self.streams else file_size(self.path)
 
     def windows(self, most: int) -> Iterator[list[str]]:
         """Lists of at most ``most`` lines."""
-        if self.path is not None:
+        if self.path is not None and not self.streams:
             yield from self._file_windows(self.path, most)
-        else:
-            yield from self._stream_windows(sys.stdin.buffer, most)
+            return
+        if self.path is None and sys.stdin is None:
+            raise S2SError("standard input is closed", hint="Give it lines, or name a file with --input.")
+        handle = sys.stdin.fileno() if self.path is None else os.open(self.path, os.O_RDONLY)
+        yield from self._stream_windows(handle, most)
 
     def _file_windows(self, path: Path, most: int) -> Iterator[list[str]]:
         lines = Lines(path, replace_invalid=True)
         window: list[str] = []
         for line in lines:
             window.append(line)
-            if lines.replaced and not self.first:
-                self.first = lines.count
             if len(window) == most:
                 self.position = lines.position
                 yield window
                 window = []
-        self.position, self.replaced = lines.position, lines.replaced
+        self.position, self.replaced, self.first = lines.position, lines.replaced, lines.first_replaced
         if window:
             yield window
 
-    def _stream_windows(self, stream: BinaryIO, most: int) -> Iterator[list[str]]:
+    def _stream_windows(self, handle: int, most: int) -> Iterator[list[str]]:
         """What a pipe or terminal has brought, as soon as it pauses.
 
         A thread reads, so that reading and translating overlap; a regular file never pauses,
         and its windows, and with them the batches, are the same every time.
         """
-        regular = stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
-        lines: queue.Queue[bytes | None] = queue.Queue(maxsize=4 * most)
+        regular = stat.S_ISREG(os.fstat(handle).st_mode)
+        lines: queue.Queue[bytes | OSError | None] = queue.Queue(maxsize=4 * most)
 
         def read() -> None:
             try:
-                for raw in stream:
+                for raw in raw_lines(handle):
                     lines.put(raw)
-            except (OSError, ValueError):
-                pass  # the stream was closed under us: the program is ending
-            lines.put(None)
+                lines.put(None)
+            except OSError as error:
+                lines.put(error)
 
         threading.Thread(target=read, daemon=True).start()
         count, ended = 0, False
@@ -167,6 +188,8 @@ class Source:
                 if raw is None:
                     ended = True
                     break
+                if isinstance(raw, OSError):
+                    raise os_error(raw, self.path or "standard input")
                 if count == 0:
                     raw = raw.removeprefix(BOM)
                 count += 1
@@ -179,6 +202,23 @@ class Source:
                 deadline = time.monotonic() + _IDLE
             if window:
                 yield window
+
+
+def raw_lines(handle: int) -> Iterator[bytes]:
+    """The lines of a file descriptor, line ends included, as they come.
+
+    Not through a buffered stream: its lock, held by the thread that waits for the next line, would
+    keep the program from ending.
+    """
+    begun: list[bytes] = []
+    while block := os.read(handle, 1 << 16):
+        first, *more = block.split(b"\n")
+        begun.append(first)
+        for part in more:
+            yield b"".join(begun) + b"\n"
+            begun = [part]
+    if rest := b"".join(begun):
+        yield rest
 
 
 Formatter = Callable[[int, str, list[Translation]], str]
@@ -235,8 +275,6 @@ def escape_tabs(text: str) -> str:
 
 
 def _plot(path: Path, hypothesis: Translation, translator: Translator, listen: Listener) -> None:
-    from s2scli.plot import draw_attention
-
     piece = hypothesis.pieces[0]
     weights = piece.hypothesis.attention
     assert weights is not None

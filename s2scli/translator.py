@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from s2scli.config import Device, Precision
 from s2scli.errors import UsageError
 from s2scli.model import Hypothesis, SearchLimits, Seq2Seq, beam_search, greedy_search, sample_search
 from s2scli.model.batch import pad
+from s2scli.resolve import flag
 from s2scli.runtime import Runtime, set_up
 from s2scli.tokenizer import Tokenizer
 
@@ -43,6 +45,12 @@ class SearchOptions:
     attention: bool = False
 
     def __post_init__(self) -> None:
+        drawing = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        for name, default in drawing.items():
+            if not self.sample and getattr(self, name) != default:
+                raise UsageError(
+                    "this has an effect only with --sample", where=flag(name), hint="Add --sample."
+                )
         if self.sample and self.n_best > 1:
             raise UsageError(
                 "--sample draws one translation a line", where="--n-best", hint="Leave --n-best out."
@@ -84,12 +92,12 @@ class Translation:
     @property
     def log_probability(self) -> float:
         """log p(translation | source), in nats."""
-        return sum(p.hypothesis.log_probability for p in self.pieces)
+        return sum((p.hypothesis.log_probability for p in self.pieces), 0.0)
 
     @property
     def score(self) -> float:
         """Mean of the pieces' scores; a single piece's own."""
-        return sum(p.hypothesis.score for p in self.pieces) / max(1, len(self.pieces))
+        return sum((p.hypothesis.score for p in self.pieces), 0.0) / max(1, len(self.pieces))
 
     @property
     def ids(self) -> list[int]:
@@ -114,6 +122,8 @@ class Translator:
         self.runtime = runtime
         self.split_lines = 0
         """Lines so far that were longer than the model has seen, and translated in pieces."""
+        self.cut_lines = 0
+        """Lines so far whose translation came to the maximum length before it ended."""
 
     @classmethod
     def load(
@@ -167,7 +177,9 @@ class Translator:
             for job, hypotheses in zip(batch, self._search(sources, options, draws), strict=True):
                 found[job] = hypotheses
         for i, pieces in enumerate(split):
-            yield self._join(pieces, [found[i, j] for j in range(len(pieces))])
+            found_here = [found[i, j] for j in range(len(pieces))]
+            self.cut_lines += any(not h[0].complete for h in found_here)
+            yield self._join(pieces, found_here)
 
     @torch.inference_mode()
     def _search(
@@ -211,7 +223,7 @@ class Translator:
             chosen = [h[rank] for h in found]
             texts = self.tokenizer.target.decode([h.tokens for h in chosen])
             parts = tuple(
-                Piece(source=tuple(ids), hypothesis=h, glue=glue)
+                Piece(source=tuple(ids), hypothesis=_trimmed(h, len(ids) + 1), glue=glue)
                 for (glue, ids), h in zip(pieces, chosen, strict=True)
             )
             text = "".join(p.glue + t for p, t in zip(parts, texts, strict=True))
@@ -223,13 +235,15 @@ class Translator:
         side = self.tokenizer.source
         texts = [side.normalize(line) for line in lines]
         encoded = side.encode_normalized(texts)
-        split = []
+        split: list[list[tuple[str, list[int]]]] = []
         for text, ids in zip(texts, encoded, strict=True):
-            if len(ids) > self.max_source_length:
+            if not ids or not text.strip():
+                split.append([])
+            elif len(ids) > self.max_source_length:
                 split.append(self._pieces(text))
                 self.split_lines += 1
             else:
-                split.append([("", ids)] if ids and text.strip() else [])
+                split.append([("", ids)])
         return split
 
     def _pieces(self, text: str) -> list[tuple[str, list[int]]]:
@@ -238,26 +252,35 @@ class Translator:
         glue, begin = "", 0
         for end in [*_SENTENCE_END.finditer(text), None]:
             sentence = text[begin : end.start() if end else None]
-            for k, ids in enumerate(self._cut(sentence)):
-                pieces.append((" " if k else glue, ids))
+            for k, (inner, ids) in enumerate(self._cut(sentence)):
+                pieces.append((inner if k else glue, ids))
             if end:
                 glue, begin = (" " if end.group() else ""), end.end()
         return pieces
 
-    def _cut(self, sentence: str) -> list[list[int]]:
-        """A sentence as id sequences that fit, cut between words, or within one that is too long itself."""
-        if not sentence.strip():
-            return []
-        side = self.tokenizer.source
-        whole = side.encode_normalized([sentence])[0]
-        if len(whole) <= self.max_source_length:
-            return [whole]
-        parts: list[list[int]] = [[]]
-        for word in side.encode_normalized(sentence.split()):
-            if len(parts[-1]) + len(word) > self.max_source_length and parts[-1]:
-                parts.append([])
-            parts[-1] += word
-            while len(parts[-1]) > self.max_source_length:
-                parts.append(parts[-1][self.max_source_length :])
-                parts[-2] = parts[-2][: self.max_source_length]
-        return [p for p in parts if p]
+    def _cut(self, sentence: str) -> list[tuple[str, list[int]]]:
+        """A sentence as (glue, ids) that fit: cut between words, or within a word that is too long itself."""
+        side, most = self.tokenizer.source, self.max_source_length
+        ids = side.encode_normalized([sentence])[0] if sentence.strip() else []
+        if len(ids) <= most:
+            return [("", ids)] if ids else []
+        words = side.word_of_token(ids)
+        starts = [i for i in range(len(ids)) if i == 0 or words[i] != words[i - 1]]
+        parts: list[tuple[str, list[int]]] = []
+        begin = 0
+        while begin < len(ids):
+            end = begin + most
+            if end < len(ids):
+                at = bisect.bisect_right(starts, end) - 1
+                end = starts[at] if starts[at] > begin else end
+            glue = " " if begin and words[begin] != words[begin - 1] else ""
+            parts.append((glue, ids[begin:end]))
+            begin = end
+        return parts
+
+
+def _trimmed(hypothesis: Hypothesis, length: int) -> Hypothesis:
+    """The hypothesis with its attention cut to the source's own length, as the batch was padded."""
+    if hypothesis.attention is None:
+        return hypothesis
+    return replace(hypothesis, attention=hypothesis.attention[:, :length])

@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sacrebleu
 import torch
 
 from s2scli.config import TrainOptions
 from s2scli.corpus import Lines
 from s2scli.dataset import in_order
+from s2scli.events import Listener, Notice
 from s2scli.model import Seq2Seq
 from s2scli.runtime import Runtime
 from s2scli.shards import ParallelData
@@ -38,28 +40,66 @@ class Validation:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """The development set as it was given: raw text, which scores are computed on."""
+
+    sources: tuple[str, ...]
+    references: tuple[str, ...]
+
+    @classmethod
+    def read(cls, data_folder: Path) -> HeldOut:
+        """The development set of preprocessed data."""
+        sides = (tuple(Lines(data_folder / f"dev.{side}.txt")) for side in ("source", "target"))
+        sources, references = sides
+        return cls(sources=sources, references=references)
+
+    @property
+    def short(self) -> bool:
+        """Whether most references have fewer than four words, so that they hold no 4-gram for BLEU."""
+        return 2 * sum(len(line.split()) < 4 for line in self.references) > len(self.references)
+
+    def some(self, count: int) -> HeldOut:
+        """At most ``count`` lines, evenly spaced, so that a set in some order is seen as a whole."""
+        count = min(count, len(self.sources))
+        chosen = [i * len(self.sources) // count for i in range(count)]
+        return HeldOut(
+            sources=tuple(self.sources[i] for i in chosen),
+            references=tuple(self.references[i] for i in chosen),
+        )
+
+
 class Validator:
-    """Measures models on the development set of a run."""
+    """Measures models on the development set of a run.
+
+    Args:
+        dev: The preprocessed pairs, for the loss.
+        held_out: The text, for BLEU and chrF.
+        longest: Longest source and target in training, in tokens: the loss leaves out longer pairs,
+            which attention over the whole of them could make arbitrarily expensive.
+    """
 
     def __init__(
         self,
         tokenizer: Tokenizer,
         dev: ParallelData,
-        data_folder: Path,
-        max_source_length: int,
+        held_out: HeldOut,
+        longest: tuple[int, int],
         options: TrainOptions,
         runtime: Runtime,
+        listen: Listener,
     ) -> None:
         self.tokenizer, self.dev = tokenizer, dev
-        self.max_source_length = max_source_length
+        self.max_source_length = longest[0]
         self.options, self.runtime = options, runtime
-        sources = list(Lines(data_folder / "dev.source.txt"))
-        references = list(Lines(data_folder / "dev.target.txt"))
-        # Evenly spaced, so that a set in some order is seen as a whole.
-        count = min(options.validate_lines, len(sources))
-        chosen = [i * len(sources) // count for i in range(count)]
-        self.sources = [sources[i] for i in chosen]
-        self.references = [references[i] for i in chosen]
+        shown = held_out.some(options.validate_lines)
+        self.sources, self.references = list(shown.sources), list(shown.references)
+        fits = (dev.source_lengths <= longest[0]) & (dev.target_lengths <= longest[1])
+        self.rows = np.flatnonzero(fits)
+        if len(self.rows) < len(dev):
+            count = len(dev) - len(self.rows)
+            text = f"The loss leaves out {count:,} development pairs that are longer than any in training."
+            listen(Notice(text=text))
 
     def validate(self, model: Seq2Seq) -> Validation:
         """Measure a model; it is left as it is."""
@@ -82,7 +122,7 @@ class Validator:
     @torch.inference_mode()
     def _loss(self, model: Seq2Seq) -> float:
         total, tokens = torch.zeros((), dtype=torch.float64), 0
-        for batch in in_order(self.dev, max(2000, self.options.batch_tokens or 0)):
+        for batch in in_order(self.dev, self.rows, max(2000, self.options.batch_tokens or 0)):
             total += model(batch.to(self.runtime.device)).plain.double().cpu()
             tokens += batch.target_tokens
         return float(total) / max(1, tokens)

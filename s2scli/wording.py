@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import math
 import unicodedata
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from s2scli.errors import S2SError
+from s2scli.files import os_error
 
 
 def visible(text: str, *, longest: int | None = None) -> Text:
@@ -56,22 +56,6 @@ def measure(score: float | None, metric: str) -> str:
     return f"{name} {score:.4f}" if metric == "loss" else f"{name} {score:.2f}"
 
 
-_PLAIN_WORDS = {
-    errno.ENOSPC: ("the disk is full", "Free some space, then run the command again."),
-    errno.EDQUOT: ("your disk quota is used up", "Free some space, then run the command again."),
-    errno.EFBIG: ("the file would be larger than allowed", "See 'ulimit -f', or write to another disk."),
-    errno.EACCES: ("permission denied", "Check who may read and write this path, or choose another."),
-    errno.EPERM: ("the operation is not permitted", "Check who may write this path, or choose another."),
-    errno.EROFS: ("the disk can only be read", "Choose a path on another disk."),
-    errno.ENOENT: ("there is no such file or folder", "Check the path."),
-    errno.EISDIR: ("this is a folder, and a file is needed", "Check the path."),
-    errno.ENOTDIR: ("a part of this path is a file, and not a folder", "Check the path."),
-    errno.ENAMETOOLONG: ("this name is too long", "Choose a shorter one."),
-    errno.EIO: ("the disk could not be read or written", "Check the disk."),
-    errno.EMFILE: ("too many files are open", "See 'ulimit -n'."),
-    errno.ENOMEM: ("there is not enough memory", "Close other programs, or use smaller sizes."),
-}
-
 _LESS_MEMORY = {
     "preprocess": "Try a smaller --sample-size.",
     "train": "Try a smaller --batch-tokens (with a larger --accumulate the updates stay as they are), or a "
@@ -88,10 +72,7 @@ def explain(error: Exception, command: str) -> S2SError:
     if memory or "can't allocate memory" in text or "CUDA out of memory" in text:
         return S2SError("there is not enough memory for this", hint=_LESS_MEMORY.get(command))
     if isinstance(error, OSError) and error.errno is not None:
-        what, hint = _PLAIN_WORDS.get(error.errno, (error.strerror or text, ""))
-        return S2SError(
-            what, where=None if error.filename is None else str(error.filename), hint=hint or None
-        )
+        return os_error(error)
     return S2SError(
         f"internal error: {type(error).__name__}: {text}"
         if text

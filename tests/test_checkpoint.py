@@ -131,6 +131,12 @@ def test_weights_of_another_architecture(trained: Path, tmp_path: Path) -> None:
         checkpoint.load_model(folder)
 
 
+def test_without_a_best_model_the_last_is_taken(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    (run / "best" / "model.safetensors").unlink()
+    assert checkpoint.find_model(run) == run / "last"
+
+
 def test_no_model_where_one_is_looked_for(prepared: Path, tmp_path: Path) -> None:
     with pytest.raises(S2SError, match="no such folder"):
         checkpoint.load_model(tmp_path / "nowhere")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +29,7 @@ def s2s(
 
 
 def flat(text: str) -> str:
-    """What a panel says, without its borders and line breaks."""
+    """What a page or panel says, without its borders and line breaks."""
     return " ".join(text.replace("│", " ").split())
 
 
@@ -94,20 +96,20 @@ def test_no_command_shows_the_help_on_stderr(capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["trian"], "No such command 'trian'. Did you mean 'train'?"),
-        (["train", "--hiden", "3"], "There is no option '--hiden'. Did you mean '--hidden'?"),
+        (["trian"], "usage error: No such command 'trian'. Did you mean 'train'?"),
+        (["train", "--hiden", "3"], "usage error: there is no option '--hiden'. Did you mean '--hidden'?"),
         (["train", "--zzzz"], "'s2s train --help' shows the options."),
         (
             ["preprocess", "--tokenizer", "bep"],
-            "--tokenizer: 'bep' is not a valid value. Did you mean 'bpe'?",
+            "usage error: --tokenizer: 'bep' is not a valid value. Did you mean 'bpe'?",
         ),
         (["train", "--attention", "xyz"], "Valid: additive, dot, general, none, scaled-dot."),
         (["train", "--hidden", "many"], "--hidden: expected a whole number, not 'many'."),
         (["train", "--hidden", "1"], "1 is out of range. It must be from 2 to 8192."),
-        (["train", "--dropout", "nan"], "is out of range. It must be from 0 to 0.95."),
+        (["train", "--dropout", "nan"], "--dropout: nan is not a number to work with."),
         (["train", "--hidden"], "Option '--hidden' requires an argument."),
         (["score", "a", "b"], "Got unexpected extra argument"),
-        (["score", "--metrics", "blue"], "There is no metric 'blue'. Did you mean 'bleu'?"),
+        (["score", "--metrics", "blue"], "--metrics: there is no metric 'blue'. Did you mean 'bleu'?"),
         (["score", "hypotheses.txt"], "Add --ref and the file of references."),
     ],
 )
@@ -117,8 +119,9 @@ def test_wrong_usage_names_what_is_right(
     assert main(arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert said.lower() in flat(output.err).lower()
-    assert "Traceback" not in output.err
+    assert output.err.startswith("usage error: ")
+    assert output.err.count("\n") == 1
+    assert said in output.err
 
 
 def test_flags_of_every_kind_reach_the_options(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,11 +152,14 @@ def _restore_pages() -> object:
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("[score]\nmetric = 'bleu'", "There is no key 'metric' in [score]. Did you mean 'metrics'?"),
-        ("[scor]\nmetrics = 'bleu'", "There is no key or table 'scor'. Did you mean 'score'?"),
-        ("[score]\nbeam = 'five'", "s2s.toml: [score] beam Expected a whole number, not 'five'."),
-        ("[score]\nset = 'tset'", "'tset' is not a valid value. Did you mean 'test'?"),
-        ("[score", "This is not valid TOML"),
+        (
+            "[score]\nmetric = 'bleu'",
+            "s2s.toml: there is no key 'metric' in [score]. Did you mean 'metrics'?",
+        ),
+        ("[scor]\nmetrics = 'bleu'", "s2s.toml: there is no key or table 'scor'. Did you mean 'score'?"),
+        ("[score]\nbeam = 'five'", "s2s.toml: [score] beam: expected a whole number, not 'five'."),
+        ("[score]\nset = 'tset'", "s2s.toml: [score] set: 'tset' is not a valid value. Did you mean 'test'?"),
+        ("[score", "s2s.toml: this is not valid TOML: "),
     ],
 )
 def test_mistakes_in_the_file_are_named(
@@ -161,18 +167,18 @@ def test_mistakes_in_the_file_are_named(
 ) -> None:
     (tmp_path / "s2s.toml").write_text(toml)
     assert main(["score"]) == 2
-    assert said in flat(capsys.readouterr().err)
+    assert f"usage error: {said}" in capsys.readouterr().err
 
 
 def test_a_flag_beats_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s2s.toml").write_text("run = 'from-top'\n[score]\nrun = 'from-table'\nset = 'dev'")
     assert main(["score"]) == 1
-    assert "from-table There is no dev set" in flat(capsys.readouterr().err)
+    assert "error: from-table: there is no dev set" in capsys.readouterr().err
     assert main(["score", "--run", "from-flag", "--set", "test"]) == 1
-    assert "from-flag There is no test set" in flat(capsys.readouterr().err)
+    assert "error: from-flag: there is no test set" in capsys.readouterr().err
 
 
-def test_an_error_is_a_panel_and_debug_adds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_one_line_and_debug_adds_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     plain = ["score", "missing.txt", "--ref", "missing.txt"]
     for arguments, traceback in (
         (plain, False),
@@ -181,8 +187,39 @@ def test_an_error_is_a_panel_and_debug_adds_the_traceback(capsys: pytest.Capture
     ):
         assert main(arguments) == 1
         text = capsys.readouterr().err
-        assert "missing.txt There is no such file." in flat(text)
+        assert text.split("\n")[-2] == "error: missing.txt: there is no such file. Check the name."
+        assert text.count("\n") == 1 or traceback
         assert ("Traceback (most recent call last)" in text) is traceback
+
+
+class Screen(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "title", "said"),
+    [
+        (["score", "missing.txt", "--ref", "r"], 1, "Error", "missing.txt There is no such file. Check"),
+        (["train", "--hidden", "1"], 2, "Wrong usage", "--hidden 1 is out of range. It must be from 2"),
+    ],
+)
+def test_on_a_terminal_an_error_is_a_panel(
+    arguments: list[str], code: int, title: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main(arguments) == code
+    text = re.sub(r"\x1b\[[0-9;]*m", "", screen.getvalue())
+    lines = text.rstrip("\n").split("\n")
+    assert lines[0].startswith(f"╭─ {title} ─")
+    assert lines[-1].startswith("╰─")
+    assert said in flat(text)
+    assert max(map(len, lines)) <= 80
 
 
 def failing(error: BaseException) -> object:
@@ -195,15 +232,19 @@ def failing(error: BaseException) -> object:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (ZeroDivisionError("a [bold]b[/bold]"), 1, "Internal error: ZeroDivisionError: a [bold]b[/bold]."),
+        (
+            ZeroDivisionError("a [bold]b[/bold]"),
+            1,
+            "error: internal error: ZeroDivisionError: a [bold]b[/bold].",
+        ),
         (ZeroDivisionError(), 1, "Run it again with --debug for the traceback."),
-        (OSError(28, "No space left on device"), 1, "The disk is full. Free some space"),
+        (OSError(28, "No space left on device"), 1, "error: the disk is full. Free some space"),
         (
             PermissionError(13, "Permission denied", "/some/[path]"),
             1,
-            "/some/[path] Permission denied. Check who",
+            "error: /some/[path]: permission denied. Check who",
         ),
-        (OSError(27, "File too large", "x.bin"), 1, "x.bin The file would be larger than allowed."),
+        (OSError(27, "File too large", "x.bin"), 1, "error: x.bin: the file would be larger than allowed."),
         (MemoryError(), 1, "Try a smaller --batch-tokens"),
         (
             RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"),
@@ -219,8 +260,8 @@ def test_every_exception_becomes_words_and_a_code(
     object.__setattr__(PAGES["train"], "run", failing(error))
     assert main(["train"]) == code
     text = capsys.readouterr().err
-    assert said in flat(text)
-    assert "Traceback" not in text
+    assert said in text
+    assert text.count("\n") == 1
 
 
 def test_a_closed_pipe_is_quiet() -> None:
@@ -267,7 +308,7 @@ def test_a_full_disk_behind_stdout_is_told_once() -> None:
             timeout=60,
         )
     assert run.returncode == 1
-    assert run.stderr.count(b"The disk is full.") == 1
+    assert run.stderr.count(b"error: the disk is full.") == 1
     assert b"Exception ignored" not in run.stderr
 
 
@@ -279,4 +320,57 @@ def test_control_characters_in_an_argument_do_nothing(capsys: pytest.CaptureFixt
 def test_a_locale_without_unicode_still_gets_words(tmp_path: Path) -> None:
     run = s2s("score", "없는.txt", "--ref", "r", folder=tmp_path, PYTHONIOENCODING="ascii")
     assert run.returncode == 1
-    assert b"There is no such file." in run.stderr
+    assert b": there is no such file." in run.stderr
+
+
+def closed(redirection: str, *arguments: str, folder: Path) -> subprocess.CompletedProcess[bytes]:
+    """Run the command from a shell that closes a stream."""
+    command = ["bash", "-c", f'exec "$0" -m s2scli "$@" {redirection}', sys.executable, *arguments]
+    variables = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=folder, capture_output=True, env=variables, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["score", "h", "--ref", "h"], ["translate"]]
+)
+def test_a_closed_stdout_is_an_error(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "h").write_text("a\n")
+    run = closed(">&-", *arguments, folder=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith(b"error: standard output: it is closed")
+    assert run.stderr.count(b"\n") == 1
+
+
+def test_a_closed_stdout_is_no_matter_where_nothing_is_written_to_it(tmp_path: Path) -> None:
+    run = closed(">&-", "train", folder=tmp_path)
+    assert b"there is no preprocessed data" in run.stderr
+    assert b"standard output" not in run.stderr
+
+
+@pytest.mark.parametrize("redirection", ["2>&-", "<&-", "<&- 2>&-"])
+def test_other_closed_streams_change_nothing(redirection: str, tmp_path: Path) -> None:
+    (tmp_path / "h").write_text("a\n")
+    run = closed(redirection, "score", "h", "--ref", "h", folder=tmp_path)
+    assert (run.returncode, run.stderr) == (0, b"")
+    assert b"BLEU" in run.stdout
+    run = closed(redirection, "score", "missing", "--ref", "h", "--debug", folder=tmp_path)
+    assert (run.returncode, run.stdout) == (1, b"")
+    assert (b"there is no such file" in run.stderr) is ("2>&-" not in redirection)
+
+
+def test_a_closed_stdin_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "h").write_text("a\n")
+    run = closed("<&-", "score", "-", "--ref", "h", folder=tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.startswith(b"error: standard input: it is closed.")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_pages_on_a_screen_without_all_letters(encoding: str) -> None:
+    for arguments in (["--help"], ["train", "--help"], []):
+        run = s2s(*arguments, PYTHONIOENCODING=encoding)
+        assert run.returncode == (0 if arguments else 2)
+        text = (run.stdout or run.stderr).decode(encoding)
+        assert "Usage: s2s" in text
+        assert "+- " in text  # lines are drawn with what there is
+        assert b"Traceback" not in run.stderr

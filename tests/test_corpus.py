@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from s2scli.corpus import Lines, Parallel, Part, decode_line, parse_columns, sample_corpus
+from s2scli.corpus import BLOCK_BYTES, Lines, Parallel, Part, decode_line, parse_columns, sample_corpus
 from s2scli.errors import S2SError, UsageError
 
 
@@ -79,6 +79,21 @@ def test_invalid_bytes_are_replaced_and_counted(tmp_path: Path) -> None:
     assert list(lines) == ["a\ufffd\ufffdb \ufffd", "c", "\ufffd"]
     assert lines.replaced == 3
     assert decode_line(b"a\xffb\r\n", where="here", replace_invalid=True) == ("a\ufffdb", 1)
+
+
+def test_the_first_line_with_replaced_bytes_is_known(tmp_path: Path) -> None:
+    text = [b"some words in a line"] * 30_000
+    assert len(b"\n".join(text)) > 2 * BLOCK_BYTES
+    for number in (1, 2, 20_000, 30_000):
+        bad = [*text]
+        bad[number - 1] = bad[-1] = b"\xff"
+        lines = Lines(write(tmp_path / "text", b"\n".join(bad)), replace_invalid=True)
+        assert lines.first_replaced == 0
+        assert sum(1 for _ in lines) == 30_000
+        assert lines.first_replaced == number
+    lines = Lines(write(tmp_path / "text", "\ufffd\n"), replace_invalid=True)
+    assert list(lines) == ["\ufffd"]
+    assert lines.first_replaced == lines.replaced == 0
 
 
 def test_utf16_is_named(tmp_path: Path) -> None:

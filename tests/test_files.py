@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import SafetensorError
@@ -58,12 +59,91 @@ def test_a_failure_leaves_the_old_file_alone(
 
 
 def test_a_folder_that_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(S2SError, match="no such file or directory") as caught:
+    with pytest.raises(S2SError, match="there is no such file or folder") as caught:
         write_text_atomic(tmp_path / "no" / "file", "x")
     assert caught.value.where == str(tmp_path / "no" / "file")
 
 
 def test_system_errors_say_what_to_do() -> None:
     error = os_error(OSError(28, "No space left on device"), "/some/file")
-    assert str(error) == "/some/file: no space left on device Free some space or write elsewhere."
+    assert str(error) == "/some/file: the disk is full Free some space, or write to another disk."
     assert os_error(PermissionError(13, "Permission denied", "f")).where == "f"
+    assert str(os_error(OSError(14, "Bad address."))) == "bad address"
+    assert str(os_error(OSError(5000, "RPC failure"))) == "RPC failure"
+
+
+def test_a_broken_pipe_passes_through(tmp_path: Path) -> None:
+    error = BrokenPipeError(32, "Broken pipe")
+    with pytest.raises(BrokenPipeError) as caught, atomic_path(tmp_path / "file"):
+        raise error
+    assert caught.value is error
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_another_file_is_told_of_that_file(tmp_path: Path) -> None:
+    with pytest.raises(S2SError) as caught, atomic_path(tmp_path / "file"):
+        (tmp_path / "other").read_bytes()
+    assert caught.value.where == str(tmp_path / "other")
+
+
+def test_the_temporary_name_is_not_told(tmp_path: Path) -> None:
+    def write() -> None:
+        with atomic_path(tmp_path / "file") as temporary:
+            temporary.unlink()
+            temporary.read_bytes()
+
+    with pytest.raises(S2SError) as caught:
+        write()
+    assert caught.value.where == str(tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    target, link, loose = tmp_path / "folder" / "target", tmp_path / "link", tmp_path / "loose"
+    target.write_text("old")
+    link.symlink_to("folder/target")
+    loose.symlink_to("folder/new")
+    for path in (link, loose):
+        write_text_atomic(path, "text")
+        assert path.is_symlink()
+        assert path.read_text() == "text"
+    assert sorted(p.name for p in (tmp_path / "folder").iterdir()) == ["new", "target"]
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(S2SError, match="leads back to itself"):
+        write_text_atomic(tmp_path / "loop", "text")
+
+
+def test_what_is_no_file_is_written_to_directly(tmp_path: Path) -> None:
+    write_text_atomic(Path(os.devnull), "text")
+    assert not Path(os.devnull).is_file()
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_text_atomic(tmp_path / "pipe", "text")
+    assert os.read(reader, 100) == b"text"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+    with pytest.raises(S2SError, match="this is a folder") as caught:
+        write_text_atomic(tmp_path, "text")
+    assert caught.value.where == str(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_a_system_without_permissions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2scli.files.os", Windows())
+    write_text_atomic(tmp_path / "file", "text")
+    assert (tmp_path / "file").read_text() == "text"
+
+
+class Windows:
+    """The module os as it is there: by name, without fchmod, and folders cannot be opened."""
+
+    name = "nt"
+
+    def __getattr__(self, name: str) -> Any:
+        assert name != "fchmod"
+        return getattr(os, name)
+
+    def open(self, path: Path, flags: int) -> int:
+        assert not path.is_dir()
+        return os.open(path, flags)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2scli import selection
+from s2scli import runfolder, selection
 from s2scli.config import PreprocessOptions
 from s2scli.corpus import Lines
 from s2scli.errors import S2SError, UsageError
@@ -104,8 +105,10 @@ def test_without_data_the_sample_corpus_is_used(tmp_path: Path) -> None:
     report = run(tmp_path, listen=events.append)
     assert report["pairs"] == {"read": 9382, "train": 9382, "dev": 500, "test": 500}
     assert report["tokenizer"]["joint"] is False
-    notice = next(e for e in events if isinstance(e, Notice))
-    assert "sample corpus" in notice.text
+    notices = [e.text for e in events if isinstance(e, Notice)]
+    assert notices[0].startswith("No data given: using the bundled")
+    assert any(n.startswith("A vocabulary for each side: ") for n in notices)
+    assert not any(n[0].islower() for n in notices)
 
 
 @pytest.mark.parametrize(
@@ -324,17 +327,22 @@ def test_a_sample_of_the_lines_teaches_the_tokenizer(tmp_path: Path) -> None:
     assert report["pairs"]["train"] == 2850
 
 
+def make_models(folder: Path) -> None:
+    """What a training leaves, as far as the exchange of data is concerned."""
+    for name in ("best", "last", "state", "tensorboard"):
+        (folder / name).mkdir()
+        (folder / name / "file").write_text("old")
+    (folder / "metrics.jsonl").write_text("old")
+
+
 def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
     given = files(tmp_path, "train", some_pairs(60))
     run(tmp_path, **given)
     folder = tmp_path / "run"
-    for name in ("best", "last", "state"):
-        (folder / name).mkdir()
-        (folder / name / "file").write_text("old")
-    (folder / "metrics.jsonl").write_text("old")
+    make_models(folder)
     (folder / "s2s.toml").write_text("mine")
     before = snapshot(folder)
-    with pytest.raises(S2SError, match=r"holds data, best, last, state, metrics\.jsonl already") as caught:
+    with pytest.raises(S2SError, match=r"holds data, state, best, last, tensorboard, metrics") as caught:
         run(tmp_path, **given)
     assert "--force" in str(caught.value.hint)
     assert snapshot(folder) == before
@@ -363,19 +371,84 @@ def test_input_inside_the_folder_to_be_replaced(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def test_a_command_killed_between_the_moves_is_mended(tmp_path: Path) -> None:
+class Killed(BaseException):
+    """Stands for the end of the process: nothing is tidied up after it."""
+
+
+def test_a_command_killed_at_any_moment_leaves_the_old_or_the_new(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every change of the exchange in turn is the first that is not made any more."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    for name in ("data", "state"):
+        (old / name).mkdir(parents=True)
+        (old / name / "file").write_text("old")
+    (old / "metrics.jsonl").write_text("old")
+    (new / "data").mkdir(parents=True)
+    (new / "data" / "file").write_text("new")
+    changes = {"mkdir": Path.mkdir, "rename": Path.rename, "unlink": Path.unlink}
+    rmtree = shutil.rmtree
+    seen = set()
+    for left in range(100):
+        run_folder = tmp_path / f"run{left}"
+        shutil.copytree(old, run_folder)
+        remaining = left
+
+        def count(change: Any) -> Any:
+            def counted(*arguments: Any, **options: Any) -> Any:
+                nonlocal remaining
+                remaining -= 1
+                if remaining < 0:
+                    raise Killed
+                return change(*arguments, **options)
+
+            return counted
+
+        with monkeypatch.context() as patch:
+            for name, change in changes.items():
+                patch.setattr(Path, name, count(change))
+            patch.setattr("s2scli.runfolder.shutil.rmtree", count(rmtree))
+            ended = True
+            try:
+                with runfolder.new_data(run_folder, force=True) as folder:
+                    (folder / "file").write_text("new")
+            except Killed:
+                ended = False
+        content = snapshot(run_folder)
+        data = content.get("data/file")
+        models = content.keys() & {"state/file", "metrics.jsonl"}
+        if data is not None:  # with new data there is no model, with old data all of them
+            assert len(models) == (2 if data == b"old" else 0)
+        # The next command mends it, and is told what is there.
+        with pytest.raises(S2SError, match="already"), runfolder.new_data(run_folder, force=False):
+            pass
+        rmtree(run_folder / "data.partial", ignore_errors=True)
+        mended = snapshot(run_folder)
+        assert mended in (snapshot(old), snapshot(new))
+        assert data in (None, mended["data/file"])
+        seen.add((data, mended["data/file"]))
+        if ended:
+            break
+    assert seen == {(b"old", b"old"), (None, b"old"), (b"new", b"new")}
+
+
+def test_a_move_that_fails_brings_all_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = files(tmp_path, "train", some_pairs(60))
     run(tmp_path, **given)
-    folder = tmp_path / "run"
-    before = snapshot(folder / "data")
-    (folder / "data").rename(folder / "data.old")
-    (folder / "data.partial").mkdir()
-    (folder / "data.partial" / "rest").write_text("x")
-    with pytest.raises(S2SError, match="holds data already"):
-        run(tmp_path, **given)
-    assert snapshot(folder / "data") == before
-    run(tmp_path, force=True, **given)
-    assert sorted(p.name for p in folder.iterdir()) == ["data"]
+    make_models(tmp_path / "run")
+    before = snapshot(tmp_path / "run")
+    rename = Path.rename
+
+    def fail(self: Path, to: Path) -> Path:
+        if self.name == "data.partial":
+            raise OSError(28, "No space left on device", str(self), None, str(to))
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(S2SError, match="the disk is full"):
+        run(tmp_path, force=True, **given)
+    assert snapshot(tmp_path / "run") == before
+    assert not (tmp_path / "run" / "replaced").exists()
 
 
 def test_an_interrupt_leaves_the_old_data(tmp_path: Path) -> None:
@@ -422,7 +495,7 @@ def test_a_write_that_fails_leaves_the_old_data(tmp_path: Path, limit: int) -> N
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert "file too large" in done.stdout.lower()
+    assert "the file would be larger than allowed" in done.stdout
     assert str(tmp_path / "run") in done.stdout
     assert snapshot(tmp_path / "run") == before
 
@@ -444,3 +517,20 @@ def test_text_that_changes_while_it_is_read(tmp_path: Path) -> None:
 
     with pytest.raises(S2SError, match="has changed while it was read"):
         run(tmp_path, listen=change, **given)
+
+
+def test_held_out_pairs_beyond_max_length_are_kept_and_told(tmp_path: Path) -> None:
+    long, short = ("a b c d e f", "a"), ("a", "b")
+    given = files(tmp_path, "train", [short, long, *some_pairs(40)])
+    given |= files(tmp_path, "dev", [short, long, long[::-1]]) | files(tmp_path, "test", [long, short])
+    for limit, told in ((5, 2), (11, 0)):
+        events: list[Event] = []
+        run(tmp_path, force=True, listen=events.append, tokenizer="char", max_length=2 * limit, **given)
+        assert len(texts(tmp_path, "dev")) == 3
+        said = [e.text for e in events if isinstance(e, Notice) and e.warning and "--max-length" in e.text]
+        assert len(said) == told
+        if told:
+            assert said[0].startswith("2 of 3 dev pairs have a side of more than 10 tokens")
+            assert "validation leaves out their loss" in said[0]
+            assert said[1].startswith("1 of 2 test pairs")
+            assert "validation" not in said[1]

@@ -7,17 +7,20 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from s2scli.cli import main
-from s2scli.config import ScoreOptions
+from s2scli.config import ScoreOptions, TranslateOptions
 from s2scli.corpus import sample_corpus
 from s2scli.errors import S2SError, UsageError
-from s2scli.events import Event, Notice, silent
+from s2scli.events import Event, Notice, Progress, silent
 from s2scli.score import held_out, read_lines, score, table
+from s2scli.translate import translate
+from s2scli.translator import SearchOptions, Translation
 
 REFERENCE = [
     "The file cannot be opened.",
@@ -198,9 +201,14 @@ def test_which_set_is_scored(tmp_path: Path) -> None:
 class Echo:
     """A translator that gives its input back, in place of a trained one."""
 
-    def translate(self, lines: list[str], **search: Any) -> list[str]:
-        assert search == {"beam": 3, "length_penalty": 1.0}
-        return list(lines)
+    split_lines = 0
+    max_source_length = 7
+
+    def hypotheses(self, lines: list[str], options: SearchOptions) -> Iterator[list[Translation]]:
+        assert options == SearchOptions(beam=3)
+        for line in lines:
+            self.split_lines += len(line) > 30
+            yield [Translation(text=line)]
 
 
 @pytest.mark.parametrize("names", [("test", "dev"), ("dev",)])
@@ -215,5 +223,56 @@ def test_the_held_out_set_of_a_run(
     assert report["settings"] == {"beam": 3, "length_penalty": 1.0}
     warned = [e for e in heard if isinstance(e, Notice) and e.warning]
     assert bool(warned) is (names == ("dev",))
+    done = [(e.done, e.total) for e in heard if isinstance(e, Progress)]
+    assert done == [(0, 2), (2, 2)]
     title = "Test set" if names[0] == "test" else "Development set"
     assert table(report).startswith(f"{title}, 2 lines: {tmp_path} (beam 3, length penalty 1)")
+
+
+def test_lines_in_pieces_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_sets(tmp_path, "test")
+    for side in ("source", "target"):
+        (tmp_path / "data" / f"test.{side}.txt").write_text(f"{'long ' * 20}\nshort\n" * 100)
+    monkeypatch.setattr("s2scli.translator.Translator.load", lambda *arguments, **options: Echo())
+    heard: list[Event] = []
+    report = score(ScoreOptions(run=tmp_path, beam=3), heard.append)
+    assert report["systems"][0]["scores"][0]["score"] == pytest.approx(100)  # and the order is kept
+    (notice,) = [e for e in heard if isinstance(e, Notice)]
+    assert notice.text.startswith("100 lines are longer than the model has seen in training (7 tokens)")
+    assert notice.warning
+
+
+def test_scores_are_those_of_the_translations(trained: Path, tmp_path: Path) -> None:
+    """What score translates is what translate writes, to the letter."""
+    data, out = trained / "data", tmp_path / "out"
+    translate(TranslateOptions(run=trained, input=data / "test.source.txt", output=out, precision="fp32"))
+    theirs = ours(hypotheses=out, ref=(data / "test.target.txt",), metrics="bleu,chrf")
+    assert ours(run=trained, precision="fp32", metrics="bleu,chrf") == theirs
+
+
+@pytest.mark.parametrize("flags", [["--beam", "3"], ["--length-penalty", "0.5"], ["--set", "dev"]])
+def test_flags_that_would_do_nothing_are_refused(
+    flags: list[str], files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["score", "hyp", "--ref", "ref"]
+    assert main([*given, *flags]) == 2
+    assert f"usage error: {flags[0]}: this has no effect on hypotheses" in capsys.readouterr().err
+    # In the file of options they are for other calls.
+    (files / "s2s.toml").write_text("[score]\nbeam = 3\nset = 'dev'\n")
+    assert main(given) == 0
+
+
+def test_standard_input_that_is_closed(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(S2SError, match="standard input: it is closed"):
+        score(ScoreOptions(hypotheses=Path("-"), ref=(Path("ref"),)), silent)
+
+
+def test_a_screen_without_all_letters(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files / "ko").rename(files / "한국어")
+    for flags in ([], ["--json"]):
+        raw = io.BytesIO()
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+        assert main(["score", "한국어", "--ref", "한국어", *flags]) == 0
+        text = raw.getvalue().decode("latin-1")
+        assert json.loads(text)["references"] == ["한국어"] if flags else "References: ???" in text

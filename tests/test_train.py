@@ -21,10 +21,11 @@ from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches, plan_batches
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Stepped, TrainingEnded, Validated
-from s2scli.recipe import DataFacts, choose
+from s2scli.recipe import LECTURE, DataFacts, choose
+from s2scli.resolve import build
 from s2scli.shards import ParallelData
 from s2scli.train import resumed_options, train
-from s2scli.validate import signs_of_collapse
+from s2scli.validate import HeldOut, signs_of_collapse
 
 SHORT = TrainOptions(
     hidden=32, embedding=16, batch_tokens=200, threads=1, precision="fp32", learning_rate=0.01
@@ -110,7 +111,7 @@ def test_resume_continues_to_a_raised_limit(prepared: Path, tmp_path: Path) -> N
     assert ended.step == 20
     again: list[Event] = []
     train(TrainOptions(run=run, resume=True), again.append)
-    assert any(isinstance(e, Notice) and "ended already" in e.text for e in again)
+    assert any(isinstance(e, Notice) and "nothing left to do" in e.text for e in again)
 
 
 def test_resume_refuses_what_cannot_change(prepared: Path, tmp_path: Path) -> None:
@@ -124,9 +125,15 @@ def test_resume_refuses_what_cannot_change(prepared: Path, tmp_path: Path) -> No
 
 
 def test_resumed_options_keep_all_but_limits_and_machine() -> None:
-    saved = {**vars(SHORT), "run": "x", "max_steps": 10}
-    merged = resumed_options(saved, TrainOptions(run=Path("y"), resume=True, max_minutes=3.0, threads=2))
-    assert (merged.max_steps, merged.max_minutes, merged.threads) == (10, 3.0, 2)
+    saved = {**vars(SHORT), "run": "x", "max_steps": 10, "epochs": 40, "patience": 3}
+    new = TrainOptions(run=Path("y"), resume=True, max_minutes=3.0, threads=2)
+    merged = resumed_options(saved, ["epochs"], new)
+    assert (merged.max_steps, merged.max_minutes, merged.threads, merged.patience) == (10, 3.0, 2, 3)
+    assert merged.epochs is None, "a limit that nobody set gives way"
+    given = build(TrainOptions, {"seed": 1, "resume": True})
+    with pytest.raises(UsageError, match="cannot change"):
+        resumed_options({**saved, "seed": 5}, [], given)
+    assert resumed_options({**saved, "seed": 5}, [], TrainOptions(resume=True)).seed == 5
     assert (merged.hidden, merged.learning_rate, merged.run) == (32, 0.01, Path("y"))
 
 
@@ -179,13 +186,11 @@ def test_no_data_is_a_clear_error(tmp_path: Path) -> None:
 
 def test_patience_ends_a_training_and_says_why(prepared: Path, tmp_path: Path) -> None:
     run = copy_run(prepared, tmp_path / "run")
-    ended = train(
-        options(
-            run, learning_rate=1e-7, warmup_steps=0, epochs=50, validate_every=1, patience=3, average="none"
-        )
-    )
-    assert "3 validations" in ended.reason
-    assert ended.step < 60
+    diverging = {"learning_rate": 0.5, "warmup_steps": 0, "schedule": "constant", "average": "none"}
+    ended = train(options(run, epochs=50, validate_every=4, patience=3, metric="loss", **diverging))
+    assert ended.reason == "no better loss for 3 validations"
+    assert ended.best_step == ended.step - 3 * 4
+    assert weights(run, "best") != weights(run)
 
 
 def test_limits_in_epochs_and_minutes(prepared: Path, tmp_path: Path) -> None:
@@ -272,18 +277,23 @@ def test_the_order_of_data_is_a_function_of_seed_and_epoch(prepared: Path) -> No
     assert plans[0] != plans[3]
 
 
+def facts_of(pairs: int, **changes: bool) -> DataFacts:
+    sizes = {"source_vocab": 500, "target_vocab": 500, "joint": True, "short_lines": False, **changes}
+    return DataFacts(pairs=pairs, batches=lambda tokens: -(-20 * pairs // tokens), **sizes)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("pairs", [50, 5_000, 50_000, 500_000, 5_000_000])
 def test_every_open_setting_is_filled_in(pairs: int) -> None:
-    facts = DataFacts(pairs=pairs, target_tokens=20 * pairs, source_vocab=500, target_vocab=500, joint=True)
+    facts = facts_of(pairs)
     settings = choose(TrainOptions(), facts)
     assert settings.total_steps is not None and settings.total_steps > 0
     left = {n for n, v in vars(settings.options).items() if v is None}
-    assert left <= {"max_steps", "max_minutes", "threads"}
+    assert left == {"max_steps", "max_minutes", "threads"}
     assert choose(TrainOptions(max_minutes=1.0), facts).total_steps is None
 
 
 def test_the_lecture_preset_is_the_lectures_model() -> None:
-    facts = DataFacts(pairs=1000, target_tokens=9000, source_vocab=50, target_vocab=50, joint=True)
+    facts = facts_of(1000)
     model = choose(TrainOptions(preset="lecture"), facts).model
     assert (model.cell, model.bidirectional, model.bridge, model.attention) == ("gru", False, "last", "dot")
     assert (model.feed, model.tie, model.values, model.encoder_layers) == ("state", "none", "keys", 1)
@@ -319,3 +329,68 @@ def test_nothing_is_told_twice(trained: Path, s2s: Runner, tmp_path: Path) -> No
     assert done.returncode == 1
     assert done.stderr.count("--force") == 1
     assert done.stdout == ""
+
+
+def test_the_lecture_preset_refuses_what_contradicts_it() -> None:
+    for name, value in LECTURE.items():
+        choose(build(TrainOptions, {"preset": "lecture", name: value}), facts_of(1000))
+    with pytest.raises(UsageError, match="exactly the lecture") as caught:
+        choose(build(TrainOptions, {"preset": "lecture", "cell": "lstm"}), facts_of(1000))
+    assert caught.value.where == "--cell"
+
+
+def test_one_embedding_for_two_vocabularies_is_refused() -> None:
+    with pytest.raises(UsageError, match="one vocabulary"):
+        choose(TrainOptions(tie="all"), facts_of(1000, joint=False))
+
+
+def test_the_metric_suits_the_length_of_lines() -> None:
+    assert choose(TrainOptions(), facts_of(1000)).options.metric == "bleu"
+    assert choose(TrainOptions(), facts_of(1000, short_lines=True)).options.metric == "chrf"
+    assert HeldOut(sources=("",) * 3, references=("a b", "c", "d e f g h")).short
+    assert not HeldOut(sources=("",) * 2, references=("a b c d", "d e f g h")).short
+
+
+def test_resuming_what_has_ended_changes_nothing(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, epochs=1))
+    before = weights(run)
+    for _ in range(2):
+        train(TrainOptions(run=run, resume=True))
+        assert weights(run) == before
+    train(TrainOptions(run=run, resume=True, epochs=2))
+    assert weights(run) != before
+
+
+def test_resume_needs_the_data_it_began_with(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_steps=3))
+    report = run / "data" / "report.json"
+    content = json.loads(report.read_text())
+    report.write_text(json.dumps({**content, "fingerprint": "other"}))
+    with pytest.raises(S2SError, match="data are not those"):
+        train(TrainOptions(run=run, resume=True, max_steps=6))
+
+
+def test_only_one_training_in_a_folder(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    with checkpoint.locked(run), pytest.raises(S2SError, match="another training"):
+        train(options(run, max_steps=3))
+    train(options(run, max_steps=3))
+
+
+def test_a_failed_start_leaves_the_old_model(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    (run / "data" / "dev.source.txt").unlink()
+    before = weights(run)
+    with pytest.raises(S2SError):
+        train(options(run, force=True, max_steps=3))
+    assert weights(run) == before
+
+
+def test_resume_survives_a_model_that_was_moved_away(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_steps=4))
+    (run / "best").rename(tmp_path / "mine")
+    train(TrainOptions(run=run, resume=True, max_steps=8))
+    assert (run / "best" / "model.safetensors").exists(), "there is a best model again"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,7 +15,10 @@ import pytest
 from conftest import quiet, run_s2s
 
 from s2scli.alignment import pharaoh, word_alignment
+from s2scli.checkpoint import load_model
 from s2scli.errors import UsageError
+from s2scli.runtime import set_up
+from s2scli.tokenizer import Tokenizer
 from s2scli.translate import escape_tabs
 from s2scli.translator import SearchOptions, Translator
 
@@ -102,7 +106,7 @@ def test_a_line_longer_than_training_is_translated_in_pieces(translator: Transla
     assert done.returncode == 0
     assert len(lines_of(done.stdout)) == 1
     assert len(done.stdout.split()) > 5_000
-    assert "longer than the model has seen" in done.stderr
+    assert "Longer than the model has seen" in done.stderr
 
 
 def test_one_word_of_100_000_characters(trained: Path) -> None:
@@ -253,3 +257,76 @@ def test_memory_is_bounded_by_windows_not_by_the_input(translator: Translator) -
     for _ in range(100):
         next(stream)
     assert taken <= 100 + 4 * 16
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe", "word"])
+def test_a_sentence_is_cut_between_words_and_loses_nothing(trained: Path, kind: str) -> None:
+    lines = ["alpha beta gamma delta", "a much longer word stands here", "x"] * 30
+    model, _, _ = load_model(trained)
+    tokenizer = Tokenizer.train(
+        lines, lines, kind=kind, vocab_size=400, joint=True, normalize_source="nfc", normalize_target="nfc"
+    )
+    for most in (1, 3, 12):
+        runtime = set_up("cpu", "fp32", 1)
+        cutter = Translator(model, tokenizer, max_source_length=most, runtime=runtime)
+        for line in lines[:3]:
+            parts = cutter._cut(line)
+            assert all(0 < len(ids) <= most for _, ids in parts)
+            flat = [i for _, ids in parts for i in ids]
+            assert tokenizer.source.decode([flat]) == [line]
+            assert parts[0][0] == ""
+
+
+def test_what_is_cut_at_the_maximum_length_is_told(trained: Path) -> None:
+    done = run_s2s("translate", "--run", trained, "--max-length-ratio", 0.1, stdin="a b\n")
+    assert "--max-length-ratio" not in done.stderr, "nothing was cut"
+
+
+def test_interrupted_while_waiting_for_a_line(trained: Path) -> None:
+    command = [sys.executable, "-m", "s2scli", "translate", "--run", str(trained)]
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=quiet(), **streams)  # type: ignore[call-overload]
+    process.stdin.write(b"a b\n")
+    process.stdin.flush()
+    assert process.stdout.readline().endswith(b"\n")
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    assert process.returncode == 130
+    assert b"Traceback" not in (said := process.stderr.read()) and b"Fatal" not in said
+
+
+def test_standard_input_may_be_closed_or_named(trained: Path, tmp_path: Path) -> None:
+    shell = f'"{sys.executable}" -m s2scli translate --run "{trained}"'
+    done = subprocess.run(["bash", "-c", f"{shell} <&-"], capture_output=True, env=quiet(), check=False)
+    assert done.returncode == 1
+    assert b"standard input is closed" in done.stderr
+    assert run_s2s("translate", "--run", trained, "-i", "-", stdin="a b\n").stdout == "b a\n"
+    done = subprocess.run(
+        ["bash", "-c", f"{shell} -i <(echo a b)"], capture_output=True, env=quiet(), check=False
+    )
+    assert done.stdout == b"b a\n"
+
+
+def test_options_that_would_do_nothing_are_refused(trained: Path) -> None:
+    done = run_s2s("translate", "--run", trained, "--top-k", 3, stdin="a\n")
+    assert done.returncode == 2
+    assert "--sample" in done.stderr
+
+
+def test_the_line_of_the_first_broken_byte_is_told(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_bytes(b"a b\n" * 3 + b"\xff\n" + b"a b\n" * 50)
+    done = run_s2s("translate", "--run", trained, "-i", tmp_path / "in", "--beam", 1)
+    assert "the first in line 4." in done.stderr
+
+
+def test_a_picture_is_replaced_only_with_force(trained: Path, tmp_path: Path) -> None:
+    picture = tmp_path / "a.svg"
+    picture.write_text("mine")
+    done = run_s2s("translate", "--run", trained, "--attention-plot", picture, stdin="a b\n")
+    assert done.returncode == 1
+    assert picture.read_text() == "mine"
+    done = run_s2s(
+        "translate", "--run", trained, "--attention-plot", picture, "--force", stdin="a b\nc d e f\n"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "<svg" in picture.read_text()

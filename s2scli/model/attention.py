@@ -70,7 +70,7 @@ class Memory:
     mask: Tensor
 
     def select(self, sentences: Tensor) -> Memory:
-        """The memory of the given sentences (indices into B), cut to the longest of them."""
+        """The memory of the given sentences (indices into B)."""
         mask = self.mask.index_select(0, sentences)
         keys = self.keys.index_select(0, sentences)
         same = self.values is self.keys

@@ -19,11 +19,16 @@ _BLOCK = 1 << 19
 class _SmoothedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float
+        ctx: Any,
+        vectors: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        target: Tensor,
+        smoothing: float,
+        needs_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
         rows, vocab = vectors.size(0), weight.size(0)
         cast_weight, cast_bias = weight.to(vectors.dtype), bias.to(vectors.dtype)
-        needs_gradient = any(ctx.needs_input_grad[:3])
         gradient = vectors.new_empty(rows, vocab) if needs_gradient else None
         block = max(1, _BLOCK // vocab) if vectors.device.type == "cpu" else rows
         smoothed = vectors.new_zeros((), dtype=torch.float32)
@@ -58,7 +63,7 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         vectors, weight, bias = ctx.saved_tensors
         scale = outer[0]
-        return vectors * scale.to(vectors.dtype), weight * scale, bias * scale, None, None
+        return vectors * scale.to(vectors.dtype), weight * scale, bias * scale, None, None, None
 
 
 def smoothed_cross_entropy(
@@ -79,5 +84,7 @@ def smoothed_cross_entropy(
     Returns:
         The smoothed loss, and the plain negative log-likelihood (no gradient), in nats.
     """
-    smoothed, plain = _SmoothedCrossEntropy.apply(vectors, weight, bias, target, smoothing)  # type: ignore[no-untyped-call]
+    # Inside the function gradients are always off, so it cannot ask this itself.
+    arguments = (vectors, weight, bias, target, smoothing, torch.is_grad_enabled())
+    smoothed, plain = _SmoothedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
     return smoothed, plain

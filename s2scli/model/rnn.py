@@ -7,7 +7,6 @@ kernels: dropout stands on the inputs and outputs of layers or on their weights.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +77,6 @@ class RNNLayer(nn.Module):
         self.weight_hh = nn.Parameter(torch.empty(gates * hidden, hidden))
         self.bias_ih = nn.Parameter(torch.zeros(gates * hidden))
         self.bias_hh = nn.Parameter(torch.zeros(gates * hidden))
-        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Glorot for the input weights, orthogonal recurrent weights, forget gate open."""
@@ -160,11 +158,3 @@ def zeros(cell: Cell, layers: int, batch: int, hidden: int, like: Tensor) -> RNN
     """The state of nothing read yet, in the number format and on the device of ``like``."""
     nothing = like.new_zeros(layers, batch, hidden)
     return RNNState(hidden=nothing, cell=nothing if cell == "lstm" else None)
-
-
-def scaled_embedding(vocab: int, width: int, padding: int) -> nn.Embedding:
-    """Embeddings of standard deviation 1/√width, so that a tied output layer starts at unit scale."""
-    embedding = nn.Embedding(vocab, width, padding_idx=padding)
-    nn.init.normal_(embedding.weight, std=1 / math.sqrt(width))
-    nn.init.zeros_(embedding.weight.data[padding])
-    return embedding

@@ -63,7 +63,8 @@ class Hypothesis:
         complete: It ended with EOS, rather than at the maximum length.
         log_probability: log p(tokens, EOS | source) in nats; without EOS if not complete.
         score: ``log_probability`` / length^a, what hypotheses are ranked by.
-        attention: Weights (T, S) of each step, the one that emitted EOS included, if they were kept.
+        attention: Weights (T, S) of each step, the one that emitted EOS included, if they were kept;
+            S is the padded width of the batch.
     """
 
     tokens: tuple[int, ...]
@@ -213,8 +214,10 @@ def beam_search(
 ) -> list[list[Hypothesis]]:
     """Keep the ``beam`` most probable beginnings at each step.
 
-    A hypothesis whose EOS is among the best ``beam`` continuations is finished; a sentence
-    leaves the batch when it has ``beam`` finished hypotheses or has come to its maximum length.
+    A hypothesis whose EOS is among the best ``beam`` continuations is finished. A sentence leaves
+    the batch at its maximum length, or when it has ``beam`` finished hypotheses and no live one has a
+    better score than the ``n_best``-th of them. Without the second condition, improbable early ends
+    of one good hypothesis could fill the beam before it comes to its own end.
 
     Args:
         model: Makes the steps.
@@ -235,6 +238,7 @@ def beam_search(
     tokens = torch.full((sentences, 1), BOS, device=device)
     track = _Track.empty(sentences, device)
     finished = torch.zeros(sentences, dtype=torch.int64, device=device)
+    scores = torch.full((sentences, n_best), -math.inf, device=device)  # of the best finished, in order
     t = 0
     while rows.numel():
         t += 1
@@ -257,8 +261,12 @@ def beam_search(
         ).sum(-1)
         ended = (rank < beam) & (ending > -math.inf)
         finished = finished + ended.sum(-1)
+        length = t**limits.length_penalty
+        ends = (ending / length).masked_fill(~ended, -math.inf)
+        scores = torch.cat([scores, ends], dim=1).topk(n_best, dim=1).values
         limit = limits.max_lengths[rows] <= t
-        stopped = (finished >= beam) | limit | (total[:, 0] == -math.inf)
+        stopped = (finished >= beam) & (scores[:, -1] >= total[:, 0] / length)
+        stopped = stopped | limit | (total[:, 0] == -math.inf)
         if ended.any():
             for i, k in ended.nonzero().tolist():
                 hypothesis = track.hypothesis(i, k, float(ending[i, k]), True, limits.length_penalty)
@@ -274,5 +282,7 @@ def beam_search(
                     found[int(rows[i])].append(hypothesis)
         parent, tokens = parent[keep], following[keep]
         state, track = state.select(keep, parent), track.select(keep, parent).append(tokens)
-        rows, total, finished = rows[keep], total[keep], finished[keep]
-    return [sorted(h, key=lambda x: (not x.complete, -x.score))[:n_best] for h in found]
+        rows, total, finished, scores = rows[keep], total[keep], finished[keep], scores[keep]
+    # A model whose weights are no numbers finds nothing; a sentence still gets its (empty) hypothesis.
+    nothing = [Hypothesis(tokens=(), complete=False, log_probability=-math.inf, score=-math.inf)]
+    return [sorted(h, key=lambda x: (not x.complete, -x.score))[:n_best] or nothing for h in found]

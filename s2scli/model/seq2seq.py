@@ -13,7 +13,7 @@ from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
 from s2scli.model.encoder import Encoded, Encoder
 from s2scli.model.loss import smoothed_cross_entropy
-from s2scli.model.rnn import scaled_embedding
+from s2scli.model.rnn import RNNLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,14 @@ class SearchState:
 class Seq2Seq(nn.Module):
     """Recurrent encoder-decoder with attention (Bahdanau et al. 2015; Luong et al. 2015)."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, initialise: bool = True) -> None:
+        """Build the model; without ``initialise`` its weights mean nothing until they are loaded."""
         super().__init__()
         self.config = config
-        target = scaled_embedding(config.target_vocab, config.embedding, PAD)
+        target = nn.Embedding(config.target_vocab, config.embedding, PAD)
         source = target
         if config.tie != "all":
-            source = scaled_embedding(config.source_vocab, config.embedding, PAD)
+            source = nn.Embedding(config.source_vocab, config.embedding, PAD)
         self.encoder = Encoder(config, source)
         self.decoder = Decoder(config, target)
         # s̃_t ∈ R^h always: where the output layer shares narrower embeddings, a projection stands between.
@@ -72,6 +73,20 @@ class Seq2Seq(nn.Module):
         self.output = nn.Linear(config.embedding if tied else config.hidden, config.target_vocab)
         if tied:
             self.output.weight = target.weight
+        if initialise:
+            self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw first weights: RNN layers as they say themselves, embeddings with variance 1/e.
+
+        So a tied output layer, too, starts at unit scale.
+        """
+        for module in self.modules():
+            if isinstance(module, RNNLayer):
+                module.reset_parameters()
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
+                nn.init.zeros_(module.weight.data[PAD])
 
     def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
         """Embeddings (…, e) of ids, in the working precision, whole words dropped in training."""

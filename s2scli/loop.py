@@ -1,0 +1,187 @@
+"""The training loop: steps, validations and checkpoints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from s2scli import checkpoint
+from s2scli.errors import S2SError
+from s2scli.events import Listener, Notice, Stepped, Validated
+from s2scli.meter import Clock, Meter, Stop
+from s2scli.model import Batch
+from s2scli.trainer import Trainer
+from s2scli.validate import Validator
+
+NAMES = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss", None: "score"}
+REPORT_EVERY = 25
+"""Updates between two Stepped events."""
+PROJECT_AFTER = 50
+"""Updates after which the speed is known well enough to tell how long the training will take."""
+CHECKPOINT_SECONDS = 600.0
+"""A checkpoint is written at least this often, and at each validation."""
+
+
+class Loop:
+    """Steps, validations and checkpoints, until a limit, patience or the user ends them.
+
+    Args:
+        trainer: What is trained.
+        validator: Measures it.
+        listen: Told what happens.
+    """
+
+    def __init__(self, trainer: Trainer, validator: Validator, listen: Listener) -> None:
+        self.trainer, self.validator, self.listen = trainer, validator, listen
+        self.options, self.position = trainer.options, trainer.position
+        self.meter = Meter(Clock(self.position.elapsed))
+        self.reserve = 0.0  # seconds that the last validation will take
+        self.plan = trainer.batches.epoch(self.position.epoch)
+        self.projected = self.options.max_minutes is not None  # the user knows
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the data so far."""
+        return self.position.epoch + self.position.cursor / len(self.plan)
+
+    def run(self, stop: Stop) -> None:
+        """Train to the end, or until the user asks to stop."""
+        position, clock, saved_at = self.position, self.meter.clock, self.meter.clock.seconds
+        while True:
+            for group in self._groups():
+                progress = self._progress()
+                self.trainer.set_learning_rate(progress)
+                loss, norm = self.trainer.update(group)
+                self.meter.add(loss, sum(b.target_tokens for b in group))
+                position.step += 1
+                over = self.over()
+                if position.step % REPORT_EVERY == 0 or over or stop.asked:
+                    self._report(norm, progress)
+                validated = bool(over) or position.step % (self.options.validate_every or 1) == 0
+                if validated:
+                    self._validate()
+                    over = over or self.impatient()
+                position.elapsed, position.ended = clock.seconds, over
+                if validated or stop.asked or clock.seconds - saved_at > CHECKPOINT_SECONDS:
+                    self.trainer.save()
+                    saved_at = clock.seconds
+                    self.meter.restart()
+                if over or stop.asked:
+                    return
+            position.epoch, position.cursor = position.epoch + 1, 0
+            self.plan = self.trainer.batches.epoch(position.epoch)
+
+    def _groups(self) -> Iterator[list[Batch]]:
+        """The rest of the epoch's batches, as many together as make an update."""
+        while self.position.cursor < len(self.plan):
+            with self.meter.waiting():
+                chosen = self.plan[self.position.cursor : self.position.cursor + self.options.accumulate]
+                group = [self.trainer.batches.load(indices) for indices in chosen]
+            self.position.cursor += len(chosen)
+            yield group
+
+    def _progress(self) -> float:
+        """The share of the training that is done, by the limit that will end it first."""
+        options, position = self.options, self.position
+        shares = [0.0]
+        if options.max_steps is not None:
+            shares.append(position.step / options.max_steps)
+        if options.epochs is not None:
+            shares.append(self.epochs / options.epochs)
+        if options.max_minutes is not None:
+            shares.append(self.meter.clock.seconds / max(1e-9, options.max_minutes * 60 - self.reserve))
+        return min(1.0, max(shares))
+
+    def over(self) -> str | None:
+        """Why the training must end now, if it must."""
+        options, position = self.options, self.position
+        if options.max_steps is not None and position.step >= options.max_steps:
+            return f"the limit of {_count(options.max_steps, 'update')} is reached"
+        seconds = self.meter.clock.seconds + self.reserve
+        if options.max_minutes is not None and seconds >= options.max_minutes * 60:
+            return f"the limit of {options.max_minutes:g} minutes is reached"
+        if options.epochs is not None and self.epochs >= options.epochs:
+            return f"the limit of {_count(options.epochs, 'epoch')} is reached"
+        return None
+
+    def impatient(self) -> str | None:
+        """Why patience ends the training, if it does."""
+        patience = self.options.patience
+        if patience is None or self.position.waited < patience:
+            return None
+        return f"no better {NAMES[self.options.metric]} for {_count(patience, 'validation')}"
+
+    def _report(self, norm: Tensor, progress: float) -> None:
+        loss, speed, waiting = self.meter.read()
+        self._check(loss)
+        elapsed = self.meter.clock.seconds
+        remaining = elapsed * (1 - progress) / progress if progress > 0 else None
+        if remaining is not None and not self.projected and self.position.step >= PROJECT_AFTER:
+            self.projected = True
+            minutes = f"{remaining / 60:,.0f}" if remaining > 90 else f"{remaining / 60:.1f}"
+            self.listen(Notice(text=f"At this speed it will take {minutes} more minutes, or end early."))
+        self.listen(
+            Stepped(
+                step=self.position.step,
+                epoch=self.epochs,
+                loss=loss,
+                learning_rate=self.trainer.optimizer.param_groups[0]["lr"],
+                gradient_norm=float(norm),
+                tokens_per_second=speed,
+                data_wait=waiting,
+                elapsed=elapsed,
+                remaining=remaining,
+            )
+        )
+
+    def _check(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise S2SError(
+                f"the loss is no longer a number at step {self.position.step:,}",
+                where=str(self.trainer.folder),
+                hint="Go on from the last checkpoint with --resume --precision fp32, or start anew with a "
+                "lower --learning-rate. The best model so far is kept until then.",
+            )
+
+    def _validate(self) -> None:
+        before = self.meter.clock.seconds
+        result = self.validator.validate(self.trainer.final_model)
+        self.reserve = self.meter.clock.seconds - before
+        self._check(result.loss)
+        position, metric = self.position, self.options.metric or "bleu"
+        score = {"bleu": result.bleu, "chrf": result.chrf, "loss": -result.loss}[metric]
+        # At first BLEU may be 0 for long: a lower loss is then better.
+        before_that = (position.best_score, -(position.best_loss or 0.0))
+        best = before_that[0] is None or (score, -result.loss) > before_that
+        if best:
+            position.best_score, position.best_loss = score, result.loss
+            position.best_step, position.waited = position.step, 0
+            # Before the state that will say so: after a crash in between, the same steps lead here again.
+            checkpoint.save_weights(self.trainer.folder / "best", self.trainer.final_model)
+        else:
+            position.waited += 1
+        assert position.best_score is not None
+        self.listen(
+            Validated(
+                step=position.step,
+                epoch=self.epochs,
+                loss=result.loss,
+                bleu=result.bleu,
+                chrf=result.chrf,
+                best=best,
+                best_score=abs(position.best_score),
+                metric=metric,
+                waited=position.waited,
+                patience=self.options.patience,
+                samples=result.samples,
+                elapsed=self.meter.clock.seconds,
+            )
+        )
+        for text in result.warnings:
+            self.listen(Notice(text=text, warning=True))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
