@@ -4,7 +4,7 @@ Trains `dot` and `none`, otherwise equal, to write strings of 5 to 40 symbols ba
 and prints exact match by length: with one context vector for the whole string the plain
 encoder-decoder loses the long ones.
 
-    python benchmarks/reversal.py                 # about half an hour on 2 cores
+    python benchmarks/reversal.py                 # about a quarter of an hour on 2 cores
     python benchmarks/reversal.py --steps 500     # a quick look
 """
 
@@ -35,7 +35,9 @@ def write(folder: Path, name: str, lines: list[str]) -> tuple[Path, Path]:
     return source, target
 
 
-def measure(folder: Path, kind: Attention, steps: int, test: list[str], seed: int) -> list[float]:
+def measure(
+    folder: Path, kind: Attention, steps: int, test: list[str], seed: int, threads: int | None
+) -> list[float]:
     """Percent of test strings reversed exactly, in each bin of lengths."""
     names = {
         name: write(folder, name, strings(n, k))
@@ -67,6 +69,7 @@ def measure(folder: Path, kind: Attention, steps: int, test: list[str], seed: in
             max_steps=steps,
             validate_every=steps,
             seed=seed,
+            threads=threads,
         )
     )
     out = Translator.load(folder).translate(test, beam=1)
@@ -81,13 +84,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--steps", type=int, default=4000, help="updates of each model")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, help="CPU threads (default: one per core)")
+    parser.add_argument("--attention", nargs="+", default=["dot", "none"], help="which to compare")
     arguments = parser.parse_args()
     test = strings(2000, 99)
     print("| attention | " + " | ".join(f"{low}-{high} symbols" for low, high in BINS) + " |")
     print("|---|" + "---|" * len(BINS))
-    for kind in ("dot", "none"):
+    for kind in arguments.attention:
         with tempfile.TemporaryDirectory() as folder:
-            scores = measure(Path(folder), kind, arguments.steps, test, arguments.seed)
+            scores = measure(Path(folder), kind, arguments.steps, test, arguments.seed, arguments.threads)
         print(f"| {kind} | " + " | ".join(f"{score:.1f} %" for score in scores) + " |", flush=True)
 
 

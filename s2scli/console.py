@@ -97,6 +97,12 @@ def settings_table(rows: list[tuple[str, str]], title: str | None = None) -> Tab
     return table
 
 
+def _ago(waited: int, patience: int | None) -> str:
+    """How long ago the best validation was, and how long it may be."""
+    count = f"{waited} validation{'' if waited == 1 else 's'} ago"
+    return count if patience is None else f"{count} (patience {patience})"
+
+
 class ConsoleListener:
     """Shows events: a live display on a terminal, plain lines elsewhere.
 
@@ -256,7 +262,7 @@ class ConsoleListener:
             f"BLEU {event.bleu:.2f}, chrF {event.chrf:.2f}; ",
             Text("the best so far", style="green")
             if event.best
-            else Text(f"best {best}, {event.waited} of {event.patience} validations ago"),
+            else Text(f"best {best}, {_ago(event.waited, event.patience)}"),
         )
         self._print(line)
         for sample in event.samples:

@@ -116,7 +116,7 @@ def test_a_validation() -> None:
     assert rest[0].split(None, 1) == ["source", "source [red]{0}"]
     assert rest[1].split(None, 1) == ["reference", "reference [/]"]
     assert rest[2].split(None, 1) == ["hypothesis", r"hypothesis \x1b[31m"]
-    assert "best BLEU 32.50, 2 of 10 validations ago" in said(validated(best=False))
+    assert "best BLEU 32.50, 2 validations ago (patience 10)" in said(validated(best=False))
 
 
 def test_the_start_and_the_end_of_training() -> None:

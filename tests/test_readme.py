@@ -31,8 +31,6 @@ UNRUN = {
     "pip": "changes the environment and needs a network; the extras it names must exist",
 }
 """First words of commands that are not run, and why."""
-PENDING = {"docs/images/attention.png"}
-"""Files that are linked to and made by a release, not by hand."""
 SHORT = """
 device = "cpu"
 threads = 1
@@ -233,5 +231,5 @@ def test_links_lead_somewhere(document: Path) -> None:
             continue
         name, _, anchor = target.partition("#")
         path = document if not name else (document.parent / name).resolve()
-        assert path.exists() or str(path.relative_to(ROOT)) in PENDING, target
+        assert path.exists(), target
         assert not anchor or anchor in anchors(path), target
