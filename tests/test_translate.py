@@ -117,20 +117,20 @@ def test_one_word_of_100_000_characters(trained: Path) -> None:
 
 def test_a_program_at_the_other_end_gets_each_answer_at_once(trained: Path) -> None:
     command = [sys.executable, "-m", "s2scli", "translate", "--run", str(trained)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet())
-    killer = threading.Timer(60, process.kill)
-    killer.start()
-    assert process.stdin is not None and process.stdout is not None
-    for line in ("a b", "c d e", "", "f"):
-        process.stdin.write(line.encode() + b"\n")
-        process.stdin.flush()
-        answer = process.stdout.readline()  # would wait for ever if the answer were held back
-        assert answer.endswith(b"\n")
-        assert (answer == b"\n") == (line == "")
-    process.stdin.close()
-    assert process.stdout.read() == b""
-    assert process.wait(timeout=30) == 0
-    killer.cancel()
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env=quiet(), **streams) as process:  # type: ignore[call-overload]
+        killer = threading.Timer(60, process.kill)
+        killer.start()
+        for line in ("a b", "c d e", "", "f"):
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()  # would wait for ever if the answer were held back
+            assert answer.endswith(b"\n")
+            assert (answer == b"\n") == (line == "")
+        process.stdin.close()
+        assert process.stdout.read() == b""
+        assert process.wait(timeout=30) == 0
+        killer.cancel()
 
 
 def test_a_reader_that_leaves_ends_it_quietly(trained: Path, tmp_path: Path) -> None:
@@ -284,15 +284,25 @@ def test_what_is_cut_at_the_maximum_length_is_told(trained: Path) -> None:
 
 def test_interrupted_while_waiting_for_a_line(trained: Path) -> None:
     command = [sys.executable, "-m", "s2scli", "translate", "--run", str(trained)]
-    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, env=quiet(), **streams)  # type: ignore[call-overload]
-    process.stdin.write(b"a b\n")
-    process.stdin.flush()
-    assert process.stdout.readline().endswith(b"\n")
-    process.send_signal(signal.SIGINT)
-    process.wait(timeout=30)
+    with subprocess.Popen(
+        command,
+        env=quiet(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # A shell that started the tests in the background has made them deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write(b"a b\n")
+        process.stdin.flush()
+        assert process.stdout.readline().endswith(b"\n")
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+        said = process.stderr.read()
     assert process.returncode == 130
-    assert b"Traceback" not in (said := process.stderr.read()) and b"Fatal" not in said
+    assert b"Traceback" not in said
+    assert b"Fatal" not in said
 
 
 def test_standard_input_may_be_closed_or_named(trained: Path, tmp_path: Path) -> None:
