@@ -42,7 +42,7 @@ class SideTokenizer:
         """Build it of the JSON of the `tokenizers` library; ValueError if that is not valid."""
         self.kind: TokenizerKind = kind
         self.normalization: Normalization = normalization
-        self.library = library
+        self.definition = library
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(json.dumps(library))
         except Exception as error:  # the library raises plain Exception
@@ -209,8 +209,8 @@ class Tokenizer:
             "kind": self.kind,
             "joint": self.joint,
             "normalize": {"source": self.source.normalization, "target": self.target.normalization},
-            "source": self.source.library,
-            "target": None if self.joint else self.target.library,
+            "source": self.source.definition,
+            "target": None if self.joint else self.target.definition,
         }
         write_text_atomic(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 

@@ -106,7 +106,7 @@ def test_words_come_back_and_special_names_stay_words(line: str) -> None:
     words = side.normalize(line).split(" ") if side.normalize(line) else []
     assert len(ids) == len(words)
     assert set(ids).isdisjoint((PAD, BOS, EOS))
-    known = set(side.library["model"]["vocab"])
+    known = set(side.definition["model"]["vocab"])
     expected = [word if word in known else "<unk>" for word in words]
     assert side.decode([ids]) == [" ".join(expected)]
     assert side.word_of_token(ids) == list(range(len(ids)))
