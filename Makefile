@@ -39,7 +39,7 @@ dev: .venv/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plot,dev]'
 	touch $@ .venv/.run
 
-# The four commands on the bundled corpus, then five test sentences and the picture of one.
+# The commands on the bundled corpus, with five test sentences and the picture of their attention.
 demo: .venv/.run
 	$(S2S) preprocess --run $(RUN) --force \
 		--train-src data/train.en --train-tgt data/train.ko \
@@ -53,7 +53,8 @@ demo: .venv/.run
 	@printf '\nFive test lines: source, reference, translation\n\n'
 	@paste -d '\n' $(RUN)/five.en $(RUN)/five.ko $(RUN)/five.out /dev/null
 	$(S2S) score --run $(RUN)
-	@printf '\nThe attention of the first of the five: %s\n' $(RUN)/attention.png
+	$(S2S) report --run $(RUN) --force
+	@printf '\nThe attention of the five: %s\nThe report, for a browser: %s\n' $(RUN)/attention.png $(RUN)/report.html
 
 clean:
 	rm -rf .venv $(RUN) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

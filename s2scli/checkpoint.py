@@ -23,7 +23,9 @@ import s2scli
 from s2scli.config import ModelConfig
 from s2scli.errors import S2SError, UsageError
 from s2scli.files import atomic_path, write_json_atomic
+from s2scli.lexicon import lexicon_path
 from s2scli.model import Seq2Seq
+from s2scli.model.shortlist import Shortlist
 from s2scli.runfolder import MODELS
 from s2scli.tokenizer import Tokenizer
 
@@ -182,6 +184,31 @@ def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
     model = Seq2Seq(info.model, initialise=False)
     load_weights(model, weights, folder / "model.safetensors")
     return model.eval(), tokenizer, info
+
+
+def load_shortlist(path: Path, size: int, device: torch.device) -> Shortlist:
+    """The ``size`` likeliest target tokens of each source token, from a run folder or model directory.
+
+    Raises:
+        S2SError: The model has no lexicon.
+    """
+    folder = find_model(path)
+    file = lexicon_path(folder)
+    if not file.is_file():
+        hint = "It was made before shortlists were: preprocess and train again, or leave --shortlist out."
+        what = "this model has no lexicon, which a shortlist is taken from"
+        raise S2SError(what, where=str(folder), hint=hint)
+    tensors, _ = load_tensors(file)
+    info = read_info(folder).model
+    try:
+        likely, frequent = (tensors[name].to(device, torch.int64) for name in ("likely", "frequent"))
+        ids = torch.cat([likely.flatten(), frequent])
+        if len(likely) != info.source_vocab or ids.min() < 0 or ids.max() >= info.target_vocab:
+            raise ValueError
+    except (KeyError, ValueError, RuntimeError) as error:
+        hint = "Put back the one that was trained with this model, or leave --shortlist out."
+        raise S2SError("the lexicon does not belong to this model", where=str(file), hint=hint) from error
+    return Shortlist(likely[:, :size], frequent, info.target_vocab)
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:

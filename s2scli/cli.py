@@ -7,12 +7,13 @@ words on stderr and an exit code. Nothing heavy is imported before a command run
 
 from __future__ import annotations
 
+import copy
 import inspect
 import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,9 +60,16 @@ def run_translate(options: Any, listen: Listener) -> None:
 
 def run_score(options: Any, listen: Listener) -> None:
     """Score translations against references."""
-    from s2scli.score import print_scores, score
+    from s2scli.score import run
 
-    print_scores(score(options, listen), options)
+    run(options, listen)
+
+
+def run_report(options: Any, listen: Listener) -> None:
+    """Show a run in one HTML file."""
+    from s2scli.report import report
+
+    report(options, listen)
 
 
 def check_score(options: Any, flags: Iterable[str]) -> None:
@@ -110,9 +118,22 @@ PAGES = {
         run=run_score,
         check=check_score,
         summary="Score translations against references.",
-        text="Without HYPOTHESES, translates the test set of a run and scores it. With them, scores any "
-        "file. BLEU, chrF and TER are sacreBLEU's, with its signatures.",
-        examples="  s2s score --run my-run\n  s2s score output.ko --ref reference.ko",
+        text="Without HYPOTHESES, translates the test set of a run and scores it. With them, scores files: "
+        "several are tested against the first. BLEU, chrF and TER are sacreBLEU's, with its signatures, its "
+        "tests and its seeds. With --tgt or --ids, a model scores translations that are given.",
+        examples="  s2s score --run my-run\n"
+        "  s2s score output.ko --ref reference.ko\n"
+        "  s2s score baseline.ko new.ko --ref reference.ko --src source.en --by-length\n"
+        "  s2s score output.txt --ref reference.txt --metric acc,per --confusions 10\n"
+        "  s2s score --model my-run --src source.en --tgt target.ko",
+    ),
+    "report": Page(
+        run=run_report,
+        summary="Show a run in one HTML file.",
+        text="Translates the test set of a run and writes one self-contained HTML file: the data, the course "
+        "of the training, the scores, and every translation with a picture of its attention. It opens in "
+        "any browser, from the disk, without a connection.",
+        examples="  s2s report --run my-run",
     ),
 }
 
@@ -135,8 +156,6 @@ def _callback(command: str) -> Callable[..., Job]:
 
 
 def _run(command: str, flags: dict[str, Any], state: dict[str, Any]) -> int:
-    from s2scli.console import ConsoleListener
-
     options = resolve(command, flags)
     PAGES[command].check(options, flags)
     to_stdout = command == "score" or (command == "translate" and options.output is None)
@@ -144,7 +163,7 @@ def _run(command: str, flags: dict[str, Any], state: dict[str, Any]) -> int:
         raise _closed()
     # A bar would draw over translations that appear on the same terminal.
     to_screen = command == "translate" and to_stdout and sys.stdout.isatty()
-    with ConsoleListener(bars=not to_screen) as listen:
+    with _LazyListener(bars=not to_screen) as listen:
         return PAGES[command].run(options, listen) or 0
 
 
@@ -181,14 +200,45 @@ for _name, _page in PAGES.items():
     _register(_callback(_name))
 
 
+def _narrowed(arguments: Sequence[str]) -> typer.Typer:
+    """The app with only the command that is called: to make the parameters of all takes a while."""
+    if not arguments or arguments[0] not in PAGES:
+        return app
+    narrowed = copy.copy(app)
+    narrowed.registered_commands = [c for c in app.registered_commands if c.name == arguments[0]]
+    return narrowed
+
+
+class _LazyListener:
+    """A listener that loads what it takes to show something when there is something to show."""
+
+    def __init__(self, *, bars: bool) -> None:
+        self._bars, self._stack = bars, ExitStack()
+        self._show: Listener | None = None
+
+    def __enter__(self) -> Listener:
+        return self._hear
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def _hear(self, event: Any) -> None:
+        if self._show is None:
+            from s2scli.console import ConsoleListener
+
+            self._show = self._stack.enter_context(ConsoleListener(bars=self._bars))
+        self._show(event)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code: 0, 1 (an error) or 2 (wrong usage)."""
     state: dict[str, Any] = {"debug": False, "command": "", "mute": _open_streams()}
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(_narrowed(given))
         # Not standalone: errors come here instead of being printed by Typer.
         job = command.main(
-            list(sys.argv[1:] if arguments is None else arguments),
+            given,
             prog_name="s2s",
             standalone_mode=False,
             obj=state,

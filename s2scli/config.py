@@ -16,9 +16,12 @@ from s2scli.errors import UsageError
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 """Special token ids, the same in every vocabulary."""
+SPECIAL_IDS = 4
+"""How many there are."""
 
 Normalization = Literal["nfc", "nfkc", "nfd", "none"]
 TokenizerKind = Literal["bpe", "unigram", "char", "word"]
+Unit = Literal["auto", "subword", "word", "character", "codepoint", "symbol"]
 Cell = Literal["lstm", "gru"]
 Bridge = Literal["last", "linear", "zero"]
 Attention = Literal["none", "dot", "scaled-dot", "general", "additive"]
@@ -28,6 +31,7 @@ Tie = Literal["none", "target", "all"]
 Preset = Literal["default", "lecture"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
+SearchPrecision = Literal["auto", "fp32", "bf16", "int8"]
 Metric = Literal["bleu", "chrf", "loss"]
 Average = Literal["ema", "none"]
 Format = Literal["text", "tsv", "jsonl"]
@@ -54,7 +58,7 @@ def option(
         low, high: The closed range of valid numbers.
         unit: The unit of a number, such as "tokens".
         auto: What ``None`` means, when the value is then chosen from the data.
-        short: A one-letter flag.
+        short: A one-letter flag, or another spelling of the flag.
         argument: A positional argument of the command line instead of a flag.
     """
     metadata = {
@@ -106,7 +110,10 @@ class PreprocessOptions(Options):
     test_tgt: tuple[Path, ...] = option((), "Test target text.", "Data")
     test: tuple[Path, ...] = option((), "Test pairs as TSV.", "Data")
     columns: str = option(
-        "1,2", "Source and target column of a TSV, by number or by the name in its first line.", "Data"
+        "1,2",
+        "Source and target column of a TSV, by number or by the name in its first line; a third one "
+        "holds features of the source, such as V;PST.",
+        "Data",
     )
     dev_size: int | None = option(
         None,
@@ -141,15 +148,38 @@ class PreprocessOptions(Options):
     )
     normalize: Normalization = option("nfc", "Unicode normal form of both sides.", "Text")
     normalize_src: Normalization | None = option(
-        None, "Unicode normal form of the source.", "Text", auto="as --normalize"
+        None,
+        "Unicode normal form of the source.",
+        "Text",
+        auto="as --normalize, but nfd for Hangul split into characters",
     )
     normalize_tgt: Normalization | None = option(
-        None, "Unicode normal form of the target.", "Text", auto="as --normalize"
+        None,
+        "Unicode normal form in which the target is split; it is written in the form it was given in.",
+        "Text",
+        auto="as --normalize, but nfd for Hangul split into characters",
     )
-    tokenizer: TokenizerKind = option(
-        "bpe",
-        "Kind of token; bpe, unigram and char fall back to bytes, so that nothing is unknown.",
+    unit_src: Unit = option(
+        "auto",
+        "What a source token is; auto takes characters or symbols for short strings, else subwords.",
         "Tokenizer",
+    )
+    unit_tgt: Unit = option(
+        "auto",
+        "What a target token is; symbol is what stands between separators, such as a phoneme.",
+        "Tokenizer",
+    )
+    separator_src: str | None = option(
+        None, "What stands between two symbols of the source.", "Tokenizer", auto="a space"
+    )
+    separator_tgt: str | None = option(
+        None, "What stands between two symbols of the target.", "Tokenizer", auto="a space"
+    )
+    tokenizer: TokenizerKind | None = option(
+        None,
+        "Both sides at once: subwords made by bpe or unigram, or the unit codepoint (char) or word.",
+        "Tokenizer",
+        auto="by --unit-src and --unit-tgt; subwords by bpe",
     )
     joint: bool | None = option(
         None,
@@ -363,6 +393,9 @@ class TranslateOptions(Options):
         None, "File to write.", "Input and output", auto="standard output", short="o"
     )
     force: bool = option(False, "Replace an existing --output.", "Input and output")
+    resume: bool = option(
+        False, "Go on with an --output that was interrupted, or begin it.", "Input and output"
+    )
     format: Format = option("text", "Output format; jsonl carries tokens, ids, scores.", "Input and output")
     scores: bool = option(
         False, "Put each hypothesis's log-probability beside it (text becomes tsv).", "Input and output"
@@ -377,7 +410,8 @@ class TranslateOptions(Options):
     )
     attention_plot: Path | None = option(
         None,
-        "Draw the attention of the first line to this .png or .svg (needs the extra s2scli[plot]).",
+        "Draw the attention of the first 12 lines as .png, .svg or .pdf (needs the extra s2scli[plot]), "
+        "or of the first 1,000 as an .html page.",
         "Input and output",
         auto="no picture",
     )
@@ -397,6 +431,14 @@ class TranslateOptions(Options):
     max_length_ratio: float = option(
         3.0, "Longest hypothesis in tokens, over the source length plus ten.", "Search", low=0.1, high=1000.0
     )
+    shortlist: int = option(
+        0,
+        "Emit only the so many likeliest tokens for each source token, and the most frequent ones (0: all).",
+        "Search",
+        low=0,
+        high=100,
+        unit="tokens",
+    )
 
     sample: bool = option(False, "Draw translations at random instead of searching.", "Sampling")
     temperature: float = option(
@@ -414,9 +456,17 @@ class TranslateOptions(Options):
     )
     seed: int = option(1, "Seed of the draw.", "Sampling", low=0, high=2**32 - 1)
 
-    batch_size: int = option(64, "Sentences in a batch.", "Machine", low=1, high=10_000, unit="sentences")
+    batch_size: int | None = option(
+        None,
+        "Sentences in a batch.",
+        "Machine",
+        low=1,
+        high=10_000,
+        unit="sentences",
+        auto="as many as make some 300 hypotheses, 256 at most",
+    )
     device: Device = option("auto", "Where to compute.", "Machine")
-    precision: Precision = option(
+    precision: SearchPrecision = option(
         "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
     )
     threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
@@ -426,21 +476,34 @@ class TranslateOptions(Options):
 class ScoreOptions(Options):
     """Hypotheses and references in; scores out."""
 
-    hypotheses: Path | None = option(
-        None,
-        "File of hypotheses to score; - is standard input.",
+    hypotheses: tuple[Path, ...] = option(
+        (),
+        "Files of hypotheses, one for each system, the first the baseline; - is standard input. Without, "
+        "the held-out set of the run is translated.",
         "Given text",
-        auto="translate the held-out set of the run",
         argument=True,
     )
     ref: tuple[Path, ...] = option((), "Reference file (repeatable: several references).", "Given text")
+    src: Path | None = option(
+        None,
+        "Source text: of the hypotheses for --by-length and --by-frequency, of the pairs for forced scores.",
+        "Given text",
+        auto="that of the held-out set",
+    )
     run: Path = option(Path("s2s-run"), "Run folder whose test set is translated and scored.", "Run")
     set: Literal["auto", "test", "dev"] = option(
         "auto", "Held-out set to translate; auto is test, or dev where there is none.", "Run"
     )
     beam: int = option(5, "Hypotheses kept at each step; 1 is greedy search.", "Run", low=1, high=1000)
     length_penalty: float = option(1.0, "Exponent of the length in the score.", "Run", low=0.0, high=10.0)
-    metrics: str = option("bleu,chrf,ter", "Metrics, separated by commas: bleu, chrf, chrf++, ter.", "Scores")
+    metrics: str = option(
+        "bleu,chrf,ter",
+        "Metrics, separated by commas: bleu, chrf, chrf++, ter; for short strings acc (percent of lines "
+        "that are exactly a reference), wer (percent that are not), per and cer (edits per hundred "
+        "symbols, which white space separates, or characters).",
+        "Scores",
+        short="metric",
+    )
     tokenize: str | None = option(
         None,
         "sacreBLEU's tokenizer for BLEU (13a, intl, char, zh, ...).",
@@ -448,7 +511,89 @@ class ScoreOptions(Options):
         auto="sacreBLEU's own default",
     )
     lowercase: bool = option(False, "Score without regard to case.", "Scores")
-    json: bool = option(False, "Write JSON to standard output.", "Scores")
+    json: bool = option(False, "Write JSON; with --per-line and forced scores, one object a line.", "Scores")
+    resamples: int = option(
+        1000,
+        "Bootstrap resamples for the 95% intervals and the paired bootstrap test; 0 leaves both out.",
+        "Significance",
+        low=0,
+        high=1_000_000,
+    )
+    significance: Literal["bootstrap", "randomization", "none"] = option(
+        "bootstrap", "Paired test of each further system against the first.", "Significance"
+    )
+    trials: int = option(
+        10_000, "Trials of approximate randomization.", "Significance", low=1, high=10_000_000
+    )
+    seed: int | None = option(
+        None,
+        "Seed of resamples and trials.",
+        "Significance",
+        low=0,
+        high=2**32 - 1,
+        auto="the variable SACREBLEU_SEED, or 12,345, as in sacreBLEU",
+    )
+    per_line: bool = option(False, "Write the score of each line instead (TSV).", "More detail")
+    by_length: bool = option(False, "Add scores by the length of the source.", "More detail")
+    by_frequency: bool = option(
+        False, "Add scores by how often the rarest word of the source occurs in training.", "More detail"
+    )
+    train_src: tuple[Path, ...] = option(
+        (),
+        "Training source text, in which --by-frequency counts (repeatable); without, the run's.",
+        "More detail",
+    )
+    confusions: int = option(
+        0,
+        "Add a table of so many of the most frequent errors in symbols: words, or characters where "
+        "references are single words or cer is asked for without per.",
+        "More detail",
+        low=0,
+        high=10_000,
+    )
+    tgt: Path | None = option(
+        None, "Score these translations of --src with the model itself.", "Forced scores", auto="none"
+    )
+    ids: Path | None = option(
+        None,
+        "Score the hypotheses in this output of s2s translate --format jsonl, token by token.",
+        "Forced scores",
+        auto="none",
+    )
+    model: Path | None = option(
+        None, "Run folder or model directory that scores them.", "Forced scores", auto="that of --run"
+    )
+    per_token: bool = option(False, "Add the log-probability of each token.", "Forced scores")
+    device: Device = option("auto", "Where to compute.", "Machine")
+    precision: Precision = option(
+        "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
+    )
+    threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(Options):
+    """A run in; one HTML file that shows it out."""
+
+    run: Path = option(Path("s2s-run"), "Run folder whose data, training and translations are shown.", "Run")
+    output: Path | None = option(
+        None, "File to write.", "Run", auto="report.html in the run folder", short="o"
+    )
+    force: bool = option(False, "Replace an existing report.", "Run")
+    set: Literal["auto", "test", "dev"] = option(
+        "auto", "Held-out set to translate; auto is test, or dev where there is none.", "Translations"
+    )
+    lines: int = option(
+        1000,
+        "Most lines that the table of translations shows; the scores are of the whole set.",
+        "Translations",
+        low=1,
+        high=20_000,
+        unit="lines",
+    )
+    beam: int = option(
+        5, "Hypotheses kept at each step; 1 is greedy search.", "Translations", low=1, high=1000
+    )
     device: Device = option("auto", "Where to compute.", "Machine")
     precision: Precision = option(
         "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
@@ -461,6 +606,7 @@ COMMANDS: Mapping[str, type] = {
     "train": TrainOptions,
     "translate": TranslateOptions,
     "score": ScoreOptions,
+    "report": ReportOptions,
 }
 
 

@@ -68,7 +68,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         target = Path(os.path.realpath(path))
-        if _is_special(path):
+        if is_special(path):
             yield path
             return
         temporary = _temporary_file(target, path)
@@ -90,7 +90,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _is_special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
     """Whether this is a pipe, a device or the like. OSError if it is a folder or cannot be looked at."""
     try:
         mode = path.stat().st_mode

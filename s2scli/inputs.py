@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from s2scli.config import PreprocessOptions
-from s2scli.corpus import Parallel, Part, parse_columns, sample_corpus
+from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Notice
+from s2scli.parallel import Parallel, Part, has_features, parse_columns
 
 SPLITS = ("train", "dev", "test")
 """The sets, in the order of their numbers in `s2scli.selection`."""
+
+
+_TAGS = re.compile(r"[A-Z0-9][\w.+/()-]*(;[\w.+/()-]+)+")
+"""Features such as ``V;PST``."""
 
 
 def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Parallel]:
@@ -36,7 +42,22 @@ def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Paral
             what = f"there is a {split} set already, so that none is held out of the training data"
             raise UsageError(what, where=f"--{split}-size", hint=f"Leave out either it or the {split} files.")
     found = {split: list_ for split, list_ in parts.items() if list_}
+    if has_features(options.columns) and any(part.target for list_ in parts.values() for part in list_):
+        what = "a third column, of features, is read from a TSV only"
+        raise UsageError(what, where="--columns", hint="Give TSV files with --train, --dev and --test.")
+    _hint_at_features(options, listen)
     return {s: Parallel(parts=list_, replace_invalid=options.replace_invalid) for s, list_ in found.items()}
+
+
+def _hint_at_features(options: PreprocessOptions, listen: Listener) -> None:
+    """Say so if the first row of a table seems to hold features that nothing reads."""
+    if not options.train or options.sets("columns"):
+        return
+    first = next(iter(Lines(options.train[0], replace_invalid=True)), "")
+    fields = first.split("\t")
+    if len(fields) > 2 and _TAGS.fullmatch(fields[2]):
+        text = f"The third column, such as {fields[2]}, is not read; --columns 1,2,3 takes it for features"
+        listen(Notice(text=text, warning=True))
 
 
 def _parts(options: PreprocessOptions, split: str) -> list[Part]:

@@ -85,7 +85,8 @@ def entries(command: str) -> Iterator[Entry]:
         elif annotation is bool:
             flags = (long, "--no-" + long[2:])
         else:
-            flags = (f"-{meta['short']}", long) if meta["short"] else (long,)
+            other = meta["short"] or ""
+            flags = (("-" if len(other) == 1 else "--") + other, long) if other else (long,)
         yield Entry(
             name=field.name,
             flags=flags,

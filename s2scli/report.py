@@ -1,139 +1,267 @@
-"""What ``s2s preprocess`` says it did: the content of ``report.json``."""
+"""``s2s report``: a run in one HTML file, with its data, training, scores and translations."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from s2scli import __version__
+from s2scli.config import ReportOptions
+from s2scli.errors import S2SError
+from s2scli.events import Listener, Notice, Progress, silent
+from s2scli.files import os_error, write_text_atomic
+from s2scli.pages import as_json, page
+from s2scli.pages.curves import read_training
+from s2scli.pages.maps import encode_map
+from s2scli.pictures import attention_map
+from s2scli.scoring import HIGHER_IS_BETTER, by_length, score_system, sentence_scores, unit_of
+from s2scli.scoring.material import held_out
+from s2scli.scoring.metrics import check_lengths
+from s2scli.scoring.reading import read_lines
+from s2scli.scoring.units import without_features
+from s2scli.translator import SearchOptions, Translation, Translator
+from s2scli.wording import report_facts
 
-from s2scli import selection as sel
-from s2scli.config import PreprocessOptions
-from s2scli.corpus import Parallel, file_size
-from s2scli.events import Listener, Notice
-from s2scli.inputs import SPLITS
-from s2scli.resolve import as_dict
-from s2scli.shards import ParallelData
-
-FORMAT = 1
-"""Version of ``report.json`` and of the folder around it."""
+NAMES = {"train": "Training", "dev": "Development", "test": "Test"}
+REPORT_EVERY = 64
+"""Lines between two reports of progress."""
+MAP_BYTES = 2_500_000
+"""What all attention maps of a page may take, so that a thousand lines stay below 5 MB."""
 
 
 @dataclass(kw_only=True)
-class Survey:
-    """What the first reading of a set leaves: a few numbers for each of its pairs.
+class Translated:
+    """The held-out set with its translations.
 
     Attributes:
-        sources: Hash of each source, (pairs,) uint64.
-        pairs: Hash of each pair, (pairs,) uint64.
-        fate: What becomes of each pair, (pairs,) uint8, as `s2scli.selection` numbers it.
-        replaced: U+FFFD put in for invalid bytes.
+        name: "test" or "dev".
+        sources, references, hypotheses: As many lines each.
+        maps: For the first lines, those that the page shows, their encoded attention; None for a blank
+            line, and where the model has no attention.
+        notes: What the reader must know of how they were made.
     """
 
-    sources: sel.Hashes
-    pairs: sel.Hashes
-    fate: NDArray[np.uint8]
-    replaced: int
-
-    def __len__(self) -> int:
-        return len(self.fate)
-
-
-def build_report(
-    folder: Path,
-    options: PreprocessOptions,
-    sets: dict[str, Parallel],
-    surveys: dict[str, Survey],
-    listen: Listener,
-) -> dict[str, Any]:
-    """The report on the data just written to ``folder``; warns of what spoils scores."""
-    train = surveys["train"]
-    kept = train.sources[train.fate == sel.TRAIN]
-    pairs = {"read": len(train)}
-    lengths: dict[str, Any] = {}
-    overlap: dict[str, int] = {}
-    blanks: dict[str, int] = {}
-    held_out: list[str] = []
-    for split, name in enumerate(SPLITS):
-        if not list(folder.glob(f"{name}-*.safetensors")):
-            pairs[name] = 0
-            continue
-        data = ParallelData.open(folder, name)
-        pairs[name] = len(data)
-        lengths[name] = {"source": _spread(data.source_lengths), "target": _spread(data.target_lengths)}
-        if name == "train":
-            continue
-        if name not in surveys:
-            held_out.append(name)
-        given = surveys[name].sources if name in surveys else train.sources[train.fate == split]
-        known = np.unique(kept[sel.members(kept, given)])
-        overlap[name] = int(sel.members(given, known).sum())
-        blanks[name] = _blanks(folder, name)
-        longest = np.maximum(data.source_lengths, data.target_lengths)
-        long = int((longest > options.max_length).sum())
-        _warn(listen, name, overlap[name], blanks[name], long, options.max_length, len(data))
-    return {
-        "format": FORMAT,
-        "pairs": pairs,
-        "dropped": {reason: int((train.fate == code).sum()) for code, reason in sel.REASONS.items()},
-        "overlap": overlap,
-        "blank": blanks,
-        "replaced_bytes": {name: survey.replaced for name, survey in surveys.items()},
-        "lengths": lengths,
-        "held_out": held_out,
-        "files": [
-            {"set": name, "path": str(path), "bytes": file_size(path)}
-            for name, parallel in sets.items()
-            for path in parallel.files
-        ],
-        "options": as_dict(options),
-    }
+    name: str
+    sources: list[str]
+    references: list[str]
+    hypotheses: list[str] = field(default_factory=list)
+    maps: list[dict[str, Any] | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
-def _spread(lengths: NDArray[np.int32]) -> dict[str, Any]:
-    """Total, mean, median, 99th percentile and maximum of lengths in tokens."""
-    if not len(lengths):
-        return {"total": 0, "mean": 0.0, "median": 0, "p99": 0, "max": 0}
-    middle, high = np.percentile(lengths, (50, 99), method="lower")
-    return {
-        "total": int(lengths.sum(dtype=np.int64)),
-        "mean": round(float(lengths.mean()), 2),
-        "median": int(middle),
-        "p99": int(high),
-        "max": int(lengths.max()),
-    }
+def report(options: ReportOptions, listen: Listener = silent) -> Path:
+    """Translate the held-out set of a run and write the report.
 
+    Args:
+        options: See ``s2s report --help``.
+        listen: Told warnings and progress.
 
-def _blanks(folder: Path, name: str) -> int:
-    """Lines of a held-out set that are blank on a side."""
-    count = 0
-    with (
-        (folder / f"{name}.source.txt").open(encoding="utf-8", newline="\n") as left,
-        (folder / f"{name}.target.txt").open(encoding="utf-8", newline="\n") as right,
-    ):
-        for source, target in zip(left, right, strict=True):
-            count += not (source.strip() and target.strip())
-    return count
+    Returns:
+        The file.
 
-
-def _warn(
-    listen: Listener, name: str, overlap: int, blanks: int, long: int, max_length: int, pairs: int
-) -> None:
-    if blanks:
-        text = f"{blanks:,} of {pairs:,} {name} pairs are blank on a side; they are kept"
-        listen(Notice(text=text, warning=True))
+    Raises:
+        S2SError: No model, no held-out set, or a file in the way.
+    """
+    name, source, target = held_out(options.run, options.set)
+    path = options.output or options.run / "report.html"
+    if path.is_file() and not options.force:
+        raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "this is a folder, and a file is needed" if path.is_dir() else "its folder does not exist"
+        raise S2SError(what, where=str(path), hint="Choose another --output.")
+    text = Translated(name=name, sources=read_lines(source), references=read_lines(target))
+    check_lengths(str(source), len(text.sources), str(target), len(text.references))
+    training = read_training(options.run / "metrics.jsonl")
+    prepared = _prepared(options.run / "data" / "report.json", text.notes)
+    translator = Translator.load(
+        options.run, device=options.device, precision=options.precision, threads=options.threads
+    )
+    _translate(text, translator, options, listen)
+    if name == "dev":
+        text.notes.append(
+            "These are translations of the development set, which training has seen to choose its best "
+            "model, so the scores flatter it."
+        )
+    overlap = prepared["overlap"].get(name, 0) if prepared else 0
     if overlap:
-        text = (
-            f"{overlap:,} of {pairs:,} {name} sources occur in the training data too, "
-            "which flatters the scores; --drop-overlap leaves such training pairs out"
+        text.notes.append(
+            f"{overlap:,} of {len(text.sources):,} source lines of this set occur in the training data "
+            "too, which flatters the scores."
         )
-        listen(Notice(text=text, warning=True))
-    if long:
-        loss = "validation leaves out their loss, and " if name == "dev" else ""
-        text = (
-            f"{long:,} of {pairs:,} {name} pairs have a side of more than {max_length:,} tokens "
-            f"(--max-length); they are kept, but {loss}long sources are translated in pieces"
+    data = {
+        "name": options.run.resolve().name,
+        "version": __version__,
+        "facts": _model_facts(translator, text, options),
+        "notes": text.notes,
+        "attention": translator.model.config.attention != "none",
+        **_scores(text, listen),
+        "training": training,
+        "data": prepared,
+    }
+    write_text_atomic(path, page("report", title=f"{data['name']} - s2s report", data=data))
+    for note in text.notes:
+        listen(Notice(text=note, warning=True))
+    listen(Notice(text=f"The report: {path} ({path.stat().st_size / 1e6:.1f} MB)"))
+    return path
+
+
+def _translate(text: Translated, translator: Translator, options: ReportOptions, listen: Listener) -> None:
+    """Translate all lines, and keep the attention of those that are shown."""
+    attentive = translator.model.config.attention != "none"
+    shown, total = min(options.lines, len(text.sources)), len(text.sources)
+
+    def translations() -> Iterable[list[Translation]]:
+        search = SearchOptions(beam=options.beam, attention=attentive)
+        yield from translator.hypotheses(text.sources[:shown], search)
+        yield from translator.hypotheses(text.sources[shown:], SearchOptions(beam=options.beam))
+
+    for number, (best, *_) in enumerate(translations(), start=1):
+        text.hypotheses.append(best.text)
+        if number <= shown:
+            drawable = attentive and best.pieces
+            line = text.sources[number - 1]
+            text.maps.append(
+                encode_map(attention_map(number, line, best, translator.tokenizer)) if drawable else None
+            )
+        if number % REPORT_EVERY == 0 or number == total:
+            listen(Progress(task="Translating", done=number, total=total, unit="lines"))
+    if translator.split_lines:
+        text.notes.append(
+            f"Longer than the model has seen in training ({translator.max_source_length} tokens), so "
+            f"translated in pieces: {translator.split_lines:,} of {total:,} lines."
         )
-        listen(Notice(text=text, warning=True))
+    if translator.cut_lines:
+        text.notes.append(
+            f"Cut at the maximum length before the end: {translator.cut_lines:,} of {total:,} lines."
+        )
+    if shown < total:
+        text.notes.append(
+            f"The table shows the first {shown:,} of {total:,} lines (--lines); the scores are of all."
+        )
+    left_out = _fit(text.maps)
+    if left_out:
+        text.notes.append(
+            f"Without attention map, so that the page stays small: the {left_out:,} longest of the "
+            f"{shown:,} lines shown. s2s translate --attention-plot draws them."
+        )
+
+
+def _fit(maps: list[dict[str, Any] | None]) -> int:
+    """Drop the largest maps until the rest fits into a page; says how many were dropped."""
+    sizes = sorted((len(as_json(m).encode()), i) for i, m in enumerate(maps) if m)
+    total = left_out = 0
+    for size, i in sizes:
+        total += size
+        if total > MAP_BYTES:
+            maps[i] = None
+            left_out += 1
+    return left_out
+
+
+def _model_facts(translator: Translator, text: Translated, options: ReportOptions) -> list[str]:
+    config = translator.model.config
+    parameters = sum(p.numel() for p in translator.model.parameters())
+    attention = "no attention" if config.attention == "none" else f"{config.attention} attention"
+    return [
+        f"Model: {config.cell.upper()}, {config.hidden} units, {attention}; {parameters:,} parameters",
+        f"Translated: {NAMES[text.name].lower()} set, {len(text.sources):,} lines, beam {options.beam}",
+    ]
+
+
+def _scores(text: Translated, listen: Listener) -> dict[str, Any]:
+    """Scores of the whole set, by source length, and of each line."""
+    plain, references = without_features(text.sources), [text.references]
+    strings = unit_of(plain) == "characters"
+    if strings:
+        by_line = "per" if unit_of(text.references) == "words" else "cer"
+        metrics: Sequence[str] = ("wer", by_line)
+    else:
+        by_line, metrics = "chrf", ("bleu", "chrf", "ter")
+    scores = score_system(text.hypotheses, references, metrics, listen=listen)
+    shown = len(text.maps)
+    of_lines = sentence_scores(text.hypotheses[:shown], [text.references[:shown]], by_line)
+    bins = by_length(text.sources, text.hypotheses, references, metrics)
+    return {
+        "scores": [
+            {
+                "name": s.name,
+                "score": s.score,
+                "low": s.low,
+                "high": s.high,
+                "higher": HIGHER_IS_BETTER[s.metric],
+                "details": s.details,
+                "signature": s.signature,
+            }
+            for s in scores
+        ],
+        "lengths": {
+            "unit": "characters" if strings else "words",
+            "charts": [
+                {
+                    "name": s.name,
+                    "bars": [{"label": b.label, "lines": b.lines, "value": b.scores[i].score} for b in bins],
+                }
+                for i, s in enumerate(scores)
+                if s.metric != "ter"
+            ],
+        },
+        "sentences": {
+            "metric": next(s.name for s in scores if s.metric == by_line),
+            "higher": HIGHER_IS_BETTER[by_line],
+            "unit": "characters" if strings else "words",
+            "total": len(text.sources),
+            "rows": [
+                {
+                    "s": text.sources[i],
+                    "r": text.references[i],
+                    "h": text.hypotheses[i],
+                    "q": round(of_lines[i], 1),
+                    "l": len(plain[i].strip()) if strings else len(plain[i].split()),
+                    "m": text.maps[i],
+                }
+                for i in range(shown)
+            ],
+        },
+    }
+
+
+def _prepared(path: Path, notes: list[str]) -> dict[str, Any] | None:
+    """What a page shows of the data: the sizes of the sets, and the rest in words.
+
+    Args:
+        path: The report of ``s2s preprocess``.
+        notes: Is told of a report of another version, which the page does without.
+
+    Returns:
+        ``sets``, ``facts`` and ``overlap``; None where there is no report that can be shown.
+
+    Raises:
+        S2SError: The file cannot be read.
+    """
+    try:
+        prepared = json.loads(path.read_bytes())
+        rows = [
+            [
+                NAMES[name],
+                side,
+                prepared["pairs"][name],
+                *(of[key] for key in ("total", "mean", "p99", "max")),
+            ]
+            for name in NAMES
+            for side, of in prepared["lengths"].get(name, {}).items()
+        ]
+        files = [(f"{NAMES[f['set']].lower()} file", Path(f["path"]).name) for f in prepared["files"]]
+        return {"sets": rows, "facts": [*report_facts(prepared), *files], "overlap": prepared["overlap"]}
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise os_error(error, path) from error
+    except (ValueError, LookupError, TypeError, AttributeError):
+        notes.append(
+            "The data cannot be described, nor whether lines of this set occur in training: "
+            f"{path.parent.name}/{path.name} is damaged or of another version of s2s preprocess."
+        )
+        return None

@@ -153,7 +153,7 @@ def resolve(command: str, flags: Mapping[str, Any], *, folder: Path = Path()) ->
     """The options of a command: defaults < ``s2s.toml`` in ``folder`` < flags.
 
     Args:
-        command: "preprocess", "train", "translate" or "score".
+        command: "preprocess", "train", "translate", "score" or "report".
         flags: Field name → value for every flag the user gave, and only those.
         folder: Where ``s2s.toml`` is looked for.
     """

@@ -10,8 +10,8 @@ from pathlib import Path
 from s2scli.errors import S2SError, UsageError
 from s2scli.files import os_error
 
-MODELS = ("state", "best", "last", "tensorboard", "metrics.jsonl")
-"""What a training leaves beside ``data``, and what new data make stale.
+MODELS = ("state", "best", "last", "tensorboard", "metrics.jsonl", "report.html")
+"""What a training and its report leave beside ``data``, and what new data make stale.
 
 In the order of its removal: a state without its models would be taken for a training to go on with.
 """

@@ -4,26 +4,41 @@ from __future__ import annotations
 
 import os
 import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 
-from s2scli.config import Device, Precision
+from s2scli.config import Device, SearchPrecision
 from s2scli.errors import S2SError
+from s2scli.model.packed import Kind, has_int8
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """A device and the number format of its arithmetic."""
+    """A device and the number format of its arithmetic.
+
+    Attributes:
+        dtype: Of training, and in search of the encoder.
+        kind: Of the decoder's matrices in search.
+    """
 
     device: torch.device
     dtype: torch.dtype
+    kind: Kind
 
     @property
     def description(self) -> str:
         """In words, for the settings table."""
-        name = "bf16" if self.dtype == torch.bfloat16 else "fp32"
+        name = self.kind
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {name}"
         threads = torch.get_num_threads()
@@ -41,11 +56,11 @@ def has_fast_bf16(device: torch.device) -> bool:
     return any(bool(ask()) for ask in questions if ask is not None)
 
 
-def set_up(device: Device, precision: Precision, threads: int | None) -> Runtime:
+def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> Runtime:
     """Choose the device and number format, and set the number of CPU threads.
 
     Raises:
-        S2SError: A GPU is asked for and there is none.
+        S2SError: A GPU is asked for and there is none, or 8-bit integers where there are none.
     """
     # The kernels keep what they prepared for each batch shape, several megabytes a shape; more than
     # this many kept costs memory and was not seen to save time. Read at their first use.
@@ -59,9 +74,62 @@ def set_up(device: Device, precision: Precision, threads: int | None) -> Runtime
             hint="Use --device cpu, or check the driver and PyTorch.",
         )
     chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
-    if precision == "auto":
-        precision = "bf16" if has_fast_bf16(chosen) else "fp32"
-    return Runtime(device=chosen, dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
+    if precision == "int8" and (chosen.type != "cpu" or not has_int8()):
+        raise S2SError(
+            "8-bit integers need a CPU with AVX512-VNNI and a build of PyTorch that uses it",
+            where="--precision int8",
+            hint="Use --precision auto.",
+        )
+    best: Kind = "bf16" if has_fast_bf16(chosen) else "fp32"
+    kind: Kind = best if precision == "auto" else precision
+    dtype = torch.bfloat16 if (best if kind == "int8" else kind) == "bf16" else torch.float32
+    return Runtime(device=chosen, dtype=dtype, kind=kind)
+
+
+def in_parallel(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
+    """The results of work on each item, in order; on a CPU, as many at once as torch may use threads.
+
+    Work of many small steps gains more from that than from several threads in each step, which
+    wait for each other at every one of them.
+    """
+    threads = min(torch.get_num_threads(), len(items))
+    if threads < 2:
+        yield from map(work, items)
+        return
+    with _single_threaded(), ThreadPoolExecutor(threads, initializer=_Cores(threads).take) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+class _Cores:
+    """Gives each new thread a core of its own: left alone, two were seen to share one while another idled."""
+
+    def __init__(self, threads: int) -> None:
+        allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        self._free = allowed[:threads] if len(allowed) >= threads else []
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Bind the calling thread, and let torch use no other threads in it."""
+        torch.set_num_threads(1)
+        with self._lock:
+            if self._free:
+                os.sched_setaffinity(0, {self._free.pop()})
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def seed_everything(seed: int) -> None:

@@ -22,7 +22,7 @@ REASONS = {BLANK: "blank", RATIO: "ratio", OVERLAP: "overlap", DUPLICATE: "dupli
 """Why a training pair is left out → its name in the report."""
 
 SHORT = 20
-"""Pairs whose sides are all shorter than this, in characters, are never disproportionate."""
+"""Pairs whose sides are all shorter than this, in characters or symbols, are never disproportionate."""
 
 
 def hash_pairs(sources: Sequence[str], targets: Sequence[str]) -> tuple[Hashes, Hashes]:
@@ -51,10 +51,9 @@ def blank(sources: Sequence[str], targets: Sequence[str]) -> Mask:
     return np.fromiter((not (s.strip() and t.strip()) for s, t in pairs), np.bool_, len(sources))
 
 
-def disproportionate(sources: Sequence[str], targets: Sequence[str], ratio: float) -> Mask:
-    """Pairs one of whose sides has over ``ratio`` times the characters of the other, `SHORT` at least."""
-    left = np.fromiter(map(len, sources), np.int64, len(sources))
-    right = np.fromiter(map(len, targets), np.int64, len(targets))
+def disproportionate(sources: Sequence[int], targets: Sequence[int], *, ratio: float) -> Mask:
+    """Pairs one of whose sides is over ``ratio`` times as long as the other, and `SHORT` at least."""
+    left, right = np.array(sources, np.int64), np.array(targets, np.int64)
     longer = np.maximum(left, right)
     return (longer >= SHORT) & (longer > ratio * np.minimum(left, right))
 

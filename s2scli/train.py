@@ -14,6 +14,7 @@ from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, TrainingEnded, TrainingStarted, silent
+from s2scli.lexicon import copy_lexicon
 from s2scli.loop import Loop
 from s2scli.meter import Stop
 from s2scli.metrics import Recorder, check_tensorboard
@@ -112,6 +113,7 @@ def _train(options: TrainOptions, fingerprint: str, listen: Listener) -> Trainin
         checkpoint.remove_models(folder)
     for name in ("best", "last"):
         checkpoint.create_model_directory(folder / name, info, tokenizer)
+        copy_lexicon(data_folder, folder / name)
     if not options.resume:
         trainer.save()
     with (

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import stat
+import hashlib
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any, BinaryIO
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from s2scli.alignment import pharaoh, word_alignment
+from s2scli.checkpoint import find_model
 from s2scli.config import TranslateOptions
-from s2scli.corpus import BOM, Lines, decode_line, file_size
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
-from s2scli.files import atomic_path, os_error
-from s2scli.plot import check_path, draw_attention
+from s2scli.formats import formatter
+from s2scli.partial import Partial, partial
+from s2scli.stream import Source
 from s2scli.translator import SearchOptions, Translation, Translator
+
+if TYPE_CHECKING:
+    from s2scli.pictures import AttentionPictures
 
 __all__ = ["Translation", "Translator", "translate"]
 
 _WINDOW_BATCHES = 16
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
-_IDLE = 0.01
-"""Seconds without a new line after which a program at the other end of the pipe is taken to wait."""
 
 
 def translate(options: TranslateOptions, listen: Listener = silent) -> None:
@@ -54,44 +49,121 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         seed=options.seed,
         attention=options.alignments or options.attention_plot is not None,
     )
-    output = options.output
-    for path in (output, options.attention_plot):
-        if path is not None and path.is_file() and not options.force:
-            raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")
     # What can be said before the model is loaded, is.
+    if _is_done(options, listen):
+        return
     source = Source(options.input)
     if options.attention_plot is not None:
+        from s2scli.plot import check_path
+
         check_path(options.attention_plot)
     translator = Translator.load(
-        options.run, device=options.device, precision=options.precision, threads=options.threads
+        options.run,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        shortlist=options.shortlist,
     )
     if search.attention and translator.model.config.attention == "none":
         where = "--alignments" if options.alignments else "--attention-plot"
         raise UsageError("this model has no attention (it was trained with --attention none)", where=where)
-    form = formatter(options, translator)
-    total, picture = source.size, options.attention_plot
+    pictures = None
+    if options.attention_plot is not None:
+        from s2scli.pictures import AttentionPictures
+
+        pictures = AttentionPictures(options.attention_plot, translator.tokenizer)
     with ExitStack() as stack:
-        if output is None:
-            sink: BinaryIO = sys.stdout.buffer
-        else:
-            sink = stack.enter_context(stack.enter_context(atomic_path(output)).open("wb"))
-        number = 0
-        for window in source.windows(options.batch_size * _WINDOW_BATCHES):
-            found = translator.hypotheses(window, search, batch_size=options.batch_size, first_line=number)
-            for line, hypotheses in zip(window, found, strict=True):
-                if picture is not None and hypotheses[0].pieces:
-                    _plot(picture, hypotheses[0], translator, listen)
-                    picture = None
-                number += 1
-                sink.write(form(number, line, hypotheses).encode() + b"\n")
-            sink.flush()
-            if output is not None:
-                listen(Progress(task="Translating", done=source.position, total=total, unit="bytes"))
-        if output is not None and total is not None:
-            listen(Progress(task="Translating", done=total, total=total, unit="bytes"))
-    if picture is not None:
-        listen(Notice(text="There was no line whose attention could be drawn.", warning=True))
+        file: Partial | None = None
+        if options.output is not None:
+            settings = _settings(options, search, translator)
+            file = stack.enter_context(
+                partial(options.output, settings, resume=options.resume, force=options.force, listen=listen)
+            )
+        _run(options, search, translator, source, file, pictures, listen)
+    if pictures is not None:
+        pictures.draw(listen)
     _tell_what_was_done(translator, source, listen)
+
+
+def _run(
+    options: TranslateOptions,
+    search: SearchOptions,
+    translator: Translator,
+    source: Source,
+    file: Partial | None,
+    pictures: AttentionPictures | None,
+    listen: Listener,
+) -> None:
+    """Translate all windows of the source to the file, or to standard output."""
+    form, total, number = formatter(options, translator), source.size, 0
+    if file is not None:
+        translator.split_lines = file.counts.get("split", 0)
+        translator.cut_lines = file.counts.get("cut", 0)
+    batch_size = options.batch_size or search.batch_size
+    for read in source.windows(batch_size * _WINDOW_BATCHES):
+        window = read
+        if file is not None and number < file.lines:  # done before an interruption
+            done, window = window[: file.lines - number], window[file.lines - number :]
+            file.skip(done)
+            number += len(done)
+        if file is not None and number == file.lines:
+            file.check()
+        found = translator.hypotheses(window, search, batch_size=batch_size, first_line=number)
+        for line, hypotheses in zip(window, found, strict=True):
+            number += 1
+            if pictures is not None:
+                pictures.add(number, line, hypotheses[0])
+            content = form(number, line, hypotheses).encode() + b"\n"
+            if file is None:
+                sys.stdout.buffer.write(content)
+            else:
+                file.write(content)
+        if file is None:
+            sys.stdout.buffer.flush()
+            continue
+        if window:
+            file.advance(window, {"split": translator.split_lines, "cut": translator.cut_lines})
+        listen(Progress(task="Translating", done=source.position, total=total, unit="bytes"))
+    if file is not None:
+        file.check()
+        if total is not None:
+            listen(Progress(task="Translating", done=total, total=total, unit="bytes"))
+
+
+def _is_done(options: TranslateOptions, listen: Listener) -> bool:
+    """Refuse to replace what exists; with ``--resume``, a whole result is nothing to go on with."""
+    if options.resume and options.output is None:
+        raise UsageError("only a file can be resumed", where="--resume", hint="Name it with --output.")
+    if options.resume and options.attention_plot is not None:
+        hint = "Draw them in a second run, without --output."
+        raise UsageError("the lines to draw may be done already", where="--attention-plot", hint=hint)
+    if options.resume and options.force:
+        hint = "Use one of them."
+        raise UsageError("--resume goes on and --force starts anew", where="--force", hint=hint)
+    for path in (options.output, options.attention_plot):
+        if path is None or options.force or not path.is_file():
+            continue
+        if not options.resume:
+            raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")
+        if not Partial(path, {}).file.exists():
+            listen(Notice(text=f"There is nothing left to do: {path} is complete."))
+            return True
+    return False
+
+
+def _settings(options: TranslateOptions, search: SearchOptions, translator: Translator) -> dict[str, Any]:
+    """What an interrupted translation must have in common with the one that goes on."""
+    digest, folder = hashlib.blake2b(digest_size=16), find_model(options.run)
+    for name in ("model.safetensors", "tokenizer.json", "lexicon.safetensors"):
+        if (folder / name).is_file():
+            digest.update((folder / name).read_bytes())
+    names = ("format", "scores", "alignments", "alignment_unit", "shortlist", "batch_size")
+    return {
+        "model": digest.hexdigest(),
+        "precision": translator.runtime.kind,
+        **asdict(search),
+        **{name: getattr(options, name) for name in names},
+    }
 
 
 def _tell_what_was_done(translator: Translator, source: Source, listen: Listener) -> None:
@@ -108,6 +180,11 @@ def _tell_what_was_done(translator: Translator, source: Source, listen: Listener
             "is not an endless repetition, raise --max-length-ratio."
         )
         listen(Notice(text=text, warning=True))
+    if translator.unknown:
+        shown = ", ".join(f"{symbol} ({n:,})" for symbol, n in translator.unknown.most_common(5))
+        more = ", …" if len(translator.unknown) > 5 else ""
+        text = f"Source symbols that were not in the training data: {shown}{more}. Each was read as unknown."
+        listen(Notice(text=text, warning=True))
     if source.replaced:
         text = f"Bytes not UTF-8 that became U+FFFD: {source.replaced:,}, the first in line {source.first:,}."
         listen(Notice(text=text, warning=True))
@@ -115,174 +192,3 @@ def _tell_what_was_done(translator: Translator, source: Source, listen: Listener
 
 def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count:,} lines"
-
-
-class Source:
-    """The lines to translate, in windows of as many as are there, and what was wrong with them.
-
-    Attributes:
-        size: Bytes of the input, None for a pipe or terminal.
-        position: Bytes read so far.
-        replaced: U+FFFD put in for bytes that are not UTF-8.
-        first: The first line where that happened.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = None if str(path) == "-" else path
-        self.position = self.replaced = self.first = 0
-        # A named pipe is read like standard input, as its lines come.
-        self.streams = self.path is None or (self.path.exists() and stat.S_ISFIFO(self.path.stat().st_mode))
-        self.size = None if self.path is None or self.streams else file_size(self.path)
-
-    def windows(self, most: int) -> Iterator[list[str]]:
-        """Lists of at most ``most`` lines."""
-        if self.path is not None and not self.streams:
-            yield from self._file_windows(self.path, most)
-            return
-        if self.path is None and sys.stdin is None:
-            raise S2SError("standard input is closed", hint="Give it lines, or name a file with --input.")
-        handle = sys.stdin.fileno() if self.path is None else os.open(self.path, os.O_RDONLY)
-        yield from self._stream_windows(handle, most)
-
-    def _file_windows(self, path: Path, most: int) -> Iterator[list[str]]:
-        lines = Lines(path, replace_invalid=True)
-        window: list[str] = []
-        for line in lines:
-            window.append(line)
-            if len(window) == most:
-                self.position = lines.position
-                yield window
-                window = []
-        self.position, self.replaced, self.first = lines.position, lines.replaced, lines.first_replaced
-        if window:
-            yield window
-
-    def _stream_windows(self, handle: int, most: int) -> Iterator[list[str]]:
-        """What a pipe or terminal has brought, as soon as it pauses.
-
-        A thread reads, so that reading and translating overlap; a regular file never pauses,
-        and its windows, and with them the batches, are the same every time.
-        """
-        regular = stat.S_ISREG(os.fstat(handle).st_mode)
-        lines: queue.Queue[bytes | OSError | None] = queue.Queue(maxsize=4 * most)
-
-        def read() -> None:
-            try:
-                for raw in raw_lines(handle):
-                    lines.put(raw)
-                lines.put(None)
-            except OSError as error:
-                lines.put(error)
-
-        threading.Thread(target=read, daemon=True).start()
-        count, ended = 0, False
-        while not ended:
-            window: list[str] = []
-            deadline = time.monotonic() + _IDLE
-            while len(window) < most:
-                try:
-                    wait = None if regular or not window else max(0.0, deadline - time.monotonic())
-                    raw = lines.get(timeout=wait)
-                except queue.Empty:
-                    break
-                if raw is None:
-                    ended = True
-                    break
-                if isinstance(raw, OSError):
-                    raise os_error(raw, self.path or "standard input")
-                if count == 0:
-                    raw = raw.removeprefix(BOM)
-                count += 1
-                text, replaced = decode_line(raw, where=f"line {count}", replace_invalid=True)
-                self.replaced += replaced
-                if replaced and not self.first:
-                    self.first = count
-                self.position += len(raw)
-                window.append(text)
-                deadline = time.monotonic() + _IDLE
-            if window:
-                yield window
-
-
-def raw_lines(handle: int) -> Iterator[bytes]:
-    """The lines of a file descriptor, line ends included, as they come.
-
-    Not through a buffered stream: its lock, held by the thread that waits for the next line, would
-    keep the program from ending.
-    """
-    begun: list[bytes] = []
-    while block := os.read(handle, 1 << 16):
-        first, *more = block.split(b"\n")
-        begun.append(first)
-        for part in more:
-            yield b"".join(begun) + b"\n"
-            begun = [part]
-    if rest := b"".join(begun):
-        yield rest
-
-
-Formatter = Callable[[int, str, list[Translation]], str]
-
-
-def formatter(options: TranslateOptions, translator: Translator) -> Formatter:
-    """How the hypotheses of a line are written: text, TSV or JSON."""
-
-    def alignment(source: str, hypothesis: Translation) -> str:
-        return pharaoh(word_alignment(hypothesis, translator.tokenizer, unit=options.alignment_unit))
-
-    def text(number: int, source: str, hypotheses: list[Translation]) -> str:
-        return hypotheses[0].text
-
-    def tsv(number: int, source: str, hypotheses: list[Translation]) -> str:
-        rows = []
-        for hypothesis in hypotheses:
-            columns = [str(number)] if options.n_best > 1 else []
-            columns.append(escape_tabs(hypothesis.text))
-            if options.scores:
-                columns.append(f"{hypothesis.log_probability:.4f}")
-            if options.alignments:
-                columns.append(alignment(source, hypothesis))
-            rows.append("\t".join(columns))
-        return "\n".join(rows)
-
-    def jsonl(number: int, source: str, hypotheses: list[Translation]) -> str:
-        side = translator.tokenizer.target
-        described = []
-        for hypothesis in hypotheses:
-            content: dict[str, Any] = {
-                "text": hypothesis.text,
-                "tokens": side.tokens(hypothesis.ids),
-                "ids": hypothesis.ids,
-                "log_probability": hypothesis.log_probability,
-                "score": hypothesis.score,
-                "complete": all(p.hypothesis.complete for p in hypothesis.pieces),
-            }
-            if options.alignments:
-                content["alignment"] = alignment(source, hypothesis)
-            described.append(content)
-        return json.dumps({"line": number, "source": source, "hypotheses": described}, ensure_ascii=False)
-
-    if options.format == "jsonl":
-        return jsonl
-    if options.format == "tsv" or options.scores or options.alignments or options.n_best > 1:
-        return tsv
-    return text
-
-
-def escape_tabs(text: str) -> str:
-    r"""A field of a TSV: ``\t`` for a tab and ``\\`` for a backslash."""
-    return text.replace("\\", "\\\\").replace("\t", "\\t")
-
-
-def _plot(path: Path, hypothesis: Translation, translator: Translator, listen: Listener) -> None:
-    piece = hypothesis.pieces[0]
-    weights = piece.hypothesis.attention
-    assert weights is not None
-    tokenizer = translator.tokenizer
-    source = [*tokenizer.source.tokens(piece.source), "⏎"]
-    target = [
-        *tokenizer.target.tokens(piece.hypothesis.tokens),
-        *(["⏎"] if piece.hypothesis.complete else []),
-    ]
-    draw_attention(weights.numpy(), source, target, path)
-    listen(Notice(text=f"The attention of the first line is drawn in {path}."))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,13 +15,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2scli.checkpoint import load_model
-from s2scli.config import Device, Precision
+from s2scli.checkpoint import load_model, load_shortlist
+from s2scli.config import UNK, Device, SearchPrecision
 from s2scli.errors import UsageError
-from s2scli.model import Hypothesis, SearchLimits, Seq2Seq, beam_search, greedy_search, sample_search
+from s2scli.model import (
+    Hypothesis,
+    SearchLimits,
+    Seq2Seq,
+    beam_search,
+    forced_search,
+    greedy_search,
+    sample_search,
+)
 from s2scli.model.batch import pad
+from s2scli.model.shortlist import Shortlist
+from s2scli.model.stepper import Stepper
 from s2scli.resolve import flag
-from s2scli.runtime import Runtime, set_up
+from s2scli.runtime import Runtime, in_parallel, set_up
 from s2scli.tokenizer import Tokenizer
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*")
@@ -43,6 +54,11 @@ class SearchOptions:
     top_p: float = 1.0
     seed: int = 1
     attention: bool = False
+
+    @property
+    def batch_size(self) -> int:
+        """Sentences that make a batch of some 300 hypotheses, from which on larger ones are no faster."""
+        return max(8, min(256, 320 // self.beam))
 
     def __post_init__(self) -> None:
         drawing = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -109,14 +125,23 @@ class Translator:
     """A model with its tokenizer, on a device, ready to translate.
 
     Args:
-        model: Is moved to the device and converted to the number format of ``runtime``.
+        model: In fp32. Is moved to the device and converted to the number format of ``runtime``.
         max_source_length: Longest source in tokens; a longer line is translated in pieces.
+        shortlist: Which target tokens a source may use; None for all.
     """
 
     def __init__(
-        self, model: Seq2Seq, tokenizer: Tokenizer, *, max_source_length: int, runtime: Runtime
+        self,
+        model: Seq2Seq,
+        tokenizer: Tokenizer,
+        *,
+        max_source_length: int,
+        runtime: Runtime,
+        shortlist: Shortlist | None = None,
     ) -> None:
-        self.model = model.to(device=runtime.device, dtype=runtime.dtype).eval()
+        self.stepper = Stepper(model.to(runtime.device), runtime.kind)
+        self.shortlist = shortlist
+        self.model = model.to(dtype=runtime.dtype).eval()
         self.tokenizer = tokenizer
         self.max_source_length = max_source_length
         self.runtime = runtime
@@ -124,6 +149,8 @@ class Translator:
         """Lines so far that were longer than the model has seen, and translated in pieces."""
         self.cut_lines = 0
         """Lines so far whose translation came to the maximum length before it ended."""
+        self.unknown: Counter[str] = Counter()
+        """Source symbols and ``[tags]`` so far that the vocabulary lacks, and how often each came."""
 
     @classmethod
     def load(
@@ -131,51 +158,93 @@ class Translator:
         path: str | Path,
         *,
         device: Device = "auto",
-        precision: Precision = "auto",
+        precision: SearchPrecision = "auto",
         threads: int | None = None,
+        shortlist: int = 0,
     ) -> Self:
         """Load a run folder or model directory.
+
+        Args:
+            shortlist: Likely target tokens of each source token that search is confined to; 0: all tokens.
 
         Raises:
             S2SError: There is no model, or it is damaged or from another version.
         """
         runtime = set_up(device, precision, threads)
         model, tokenizer, info = load_model(Path(path))
-        return cls(model, tokenizer, max_source_length=info.max_source_length, runtime=runtime)
+        return cls(
+            model,
+            tokenizer,
+            max_source_length=info.max_source_length,
+            runtime=runtime,
+            shortlist=load_shortlist(Path(path), shortlist, runtime.device) if shortlist else None,
+        )
 
-    def translate(self, lines: Iterable[str], *, batch_size: int = 64, **search: Any) -> list[str]:
+    def translate(self, lines: Iterable[str], *, batch_size: int | None = None, **search: Any) -> list[str]:
         """The best translation of each line, in order; ``search`` are fields of ``SearchOptions``."""
         options = SearchOptions(**search)
         return [best[0].text for best in self.hypotheses(lines, options, batch_size=batch_size)]
 
     def hypotheses(
-        self, lines: Iterable[str], options: SearchOptions, *, batch_size: int = 64, first_line: int = 0
+        self,
+        lines: Iterable[str],
+        options: SearchOptions,
+        *,
+        batch_size: int | None = None,
+        first_line: int = 0,
     ) -> Iterator[list[Translation]]:
         """The n best translations of each line, in order, read and translated some hundred lines at a time.
 
         Args:
-            batch_size: Sentences that are translated together.
+            batch_size: Sentences that are translated together; None: by the beam.
             first_line: Index of the first line, which a random draw depends on.
         """
+        batch_size = batch_size or options.batch_size
         waiting = iter(lines)
         while window := list(islice(waiting, batch_size * 16)):
             yield from self._window(window, options, batch_size, first_line)
             first_line += len(window)
+
+    @torch.inference_mode()
+    def forced(
+        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[int]], *, batch_size: int = 64
+    ) -> Iterator[tuple[float, ...]]:
+        """The log-probabilities of given translations, in nats, as search itself would count them.
+
+        Args:
+            sources, targets: Ids without EOS, line by line.
+            batch_size: Pairs that are computed together.
+
+        Yields:
+            For each pair, in order, log p of each target token given the source and the tokens before
+            it; the last is that of EOS.
+        """
+        device = self.runtime.device
+        for begin in range(0, len(sources), batch_size):
+            ids, lengths = (tensor.to(device) for tensor in pad(sources[begin : begin + batch_size]))
+            wanted, counts = pad(targets[begin : begin + batch_size])
+            state = self.stepper.start(ids, lengths)
+            found = forced_search(self.stepper, state, wanted.to(device), counts.to(device))
+            for row, count in zip(found.tolist(), counts.tolist(), strict=True):
+                yield tuple(row[:count])
 
     def _window(
         self, lines: list[str], options: SearchOptions, batch_size: int, first_line: int
     ) -> Iterator[list[Translation]]:
         split = self._split(lines)
         jobs = [(i, j) for i, pieces in enumerate(split) for j in range(len(pieces))]
-        # Batches of similar length; ties in input order.
-        jobs.sort(key=lambda job: len(split[job[0]][job[1]][1]))
-        found: dict[tuple[int, int], list[Hypothesis]] = {}
-        for begin in range(0, len(jobs), batch_size):
-            batch = jobs[begin : begin + batch_size]
+        # Batches of similar length; ties in input order. The longest first: they take longest.
+        jobs.sort(key=lambda job: -len(split[job[0]][job[1]][1]))
+        batches = [jobs[begin : begin + batch_size] for begin in range(0, len(jobs), batch_size)]
+
+        def search(batch: list[tuple[int, int]]) -> list[list[Hypothesis]]:
             sources = [split[i][j][1] for i, j in batch]
-            draws = [(first_line + i, j) for i, j in batch]
-            for job, hypotheses in zip(batch, self._search(sources, options, draws), strict=True):
-                found[job] = hypotheses
+            return self._search(sources, options, [(first_line + i, j) for i, j in batch])
+
+        found: dict[tuple[int, int], list[Hypothesis]] = {}
+        results = map(search, batches) if self.runtime.device.type == "cuda" else in_parallel(search, batches)
+        for batch, hypotheses in zip(batches, results, strict=True):
+            found.update(zip(batch, hypotheses, strict=True))
         for i, pieces in enumerate(split):
             found_here = [found[i, j] for j in range(len(pieces))]
             self.cut_lines += any(not h[0].complete for h in found_here)
@@ -193,11 +262,12 @@ class Translator:
             no_repeat_ngram=options.no_repeat_ngram,
             keep_attention=options.attention,
         )
-        state = self.model.start(ids, lengths)
+        state = self.stepper.start(ids, lengths, self.shortlist)
+        columns = state.output.columns
         if options.sample:
             uniforms = self._uniforms(options.seed, draws, int(longest.max()))
             sampled = sample_search(
-                self.model,
+                self.stepper,
                 state,
                 limits,
                 uniforms,
@@ -205,10 +275,15 @@ class Translator:
                 top_k=options.top_k,
                 top_p=options.top_p,
             )
-            return [[h] for h in sampled]
-        if options.beam == 1:
-            return [[h] for h in greedy_search(self.model, state, limits)]
-        return beam_search(self.model, state, limits, beam=options.beam, n_best=options.n_best)
+            found = [[h] for h in sampled]
+        elif options.beam == 1:
+            found = [[h] for h in greedy_search(self.stepper, state, limits)]
+        else:
+            found = beam_search(self.stepper, state, limits, beam=options.beam, n_best=options.n_best)
+        if columns is None:
+            return found
+        names = columns.tolist()
+        return [[replace(h, tokens=tuple(names[c] for c in h.tokens)) for h in hs] for hs in found]
 
     def _uniforms(self, seed: int, draws: Sequence[tuple[int, int]], steps: int) -> Tensor:
         """Random numbers that depend on the seed, the line and the piece, never on the batch."""
@@ -237,9 +312,11 @@ class Translator:
         encoded = side.encode_normalized(texts)
         split: list[list[tuple[str, list[int]]]] = []
         for text, ids in zip(texts, encoded, strict=True):
+            if UNK in ids:
+                self.unknown.update(side.unknown(text))
             if not ids or not text.strip():
                 split.append([])
-            elif len(ids) > self.max_source_length:
+            elif len(ids) > side.reach(self.max_source_length):
                 split.append(self._pieces(text))
                 self.split_lines += 1
             else:

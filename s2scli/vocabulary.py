@@ -1,4 +1,4 @@
-"""How a vocabulary is learnt: sizes, alphabets, and the trainers of the `tokenizers` library.
+"""How subwords are learnt: sizes, alphabets, and the trainers of the `tokenizers` library.
 
 Everything here is deterministic: where the library breaks ties by the order of a hash
 table, the choice is taken out of its hands.
@@ -9,23 +9,23 @@ from __future__ import annotations
 import json
 import math
 import re
-import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Library
 
-from s2scli.config import BOS, EOS, PAD, UNK, Normalization, TokenizerKind
+from s2scli.config import BOS, EOS, PAD, UNK
+from s2scli.segmentation import CLOSED, Kind, Segmentation
 
 SPECIALS = {PAD: "<pad>", UNK: "<unk>", BOS: "<s>", EOS: "</s>"}
 """Id → name for display. No text ever becomes one of these ids."""
 FIRST_BYTE = len(SPECIALS)
-"""Id of byte 0 in the kinds that fall back to bytes; byte n follows n places on."""
+"""Id of byte 0 in a vocabulary of subwords; byte n follows n places on."""
 
 COVERAGE = 0.9995
 """Share of the characters of the text that the alphabet covers; the rest is written as bytes."""
@@ -43,11 +43,10 @@ JOINT_THRESHOLD = 0.5
 # keeps text such as "</s>" or "<0x41>" from ever being taken for the token of that name:
 # the name mixes punctuation with letters.
 _SPLIT = r" ?[\p{L}\p{M}]+| ?\p{N}| ?[^\s\p{L}\p{M}\p{N}]+|\s+"
-_FORMS: dict[str, Literal["NFC", "NFKC", "NFD"]] = {"nfc": "NFC", "nfkc": "NFKC", "nfd": "NFD"}
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
-def auto_vocab_size(pairs: int, kind: TokenizerKind) -> int:
+def auto_vocab_size(pairs: int, kind: Kind) -> int:
     """Size of a vocabulary, special tokens and bytes included, for so many training pairs.
 
     The more text, the more words are frequent enough to be learnt whole. Between the
@@ -58,16 +57,9 @@ def auto_vocab_size(pairs: int, kind: TokenizerKind) -> int:
     size = math.exp(float(np.interp(math.log(max(pairs, 1)), np.log(known_pairs), np.log(known_sizes))))
     if kind == "word":
         size *= 2.5  # whole words need more entries than parts of words do
-    if kind == "char":
-        size = 8_000  # a ceiling: the characters that the text holds decide
+    elif kind in CLOSED:
+        size = 8_000  # a ceiling: the symbols that the text holds decide
     return round(size / 100) * 100
-
-
-def normalize_line(line: str, form: Normalization, kind: TokenizerKind) -> str:
-    """A line in its Unicode normal form; for words, with single spaces between them."""
-    if form != "none":
-        line = unicodedata.normalize(_FORMS[form], line)
-    return " ".join(line.split()) if kind == "word" else line
 
 
 def count_characters(counts: np.ndarray[Any, Any], lines: Iterable[str]) -> None:
@@ -105,10 +97,10 @@ class LineStore:
         self.lines = 0
         self.counts = no_characters()
 
-    def add(self, lines: Iterable[str], *, form: Normalization, kind: TokenizerKind) -> None:
-        """Add lines, brought to a normal form."""
+    def add(self, lines: Iterable[str], segmentation: Segmentation) -> None:
+        """Add lines, brought to their normal form."""
         rest = iter(lines)
-        while block := [normalize_line(line, form, kind) for line in islice(rest, 10_000)]:
+        while block := segmentation.normal(islice(rest, 10_000)):
             self.lines += len(block)
             count_characters(self.counts, block)
             self._blocks.append("\n".join(block).encode("utf-8"))
@@ -169,18 +161,13 @@ def _repeat(counts: Counter[str]) -> Iterator[str]:
             yield " ".join([word] * min(1000, count - start))
 
 
-def learn(store: LineStore, *, kind: TokenizerKind, vocab_size: int) -> dict[str, Any]:
-    """Learn a vocabulary of at most ``vocab_size`` ids: the JSON of the `tokenizers` library."""
-    if kind == "word":
-        return _word(store, vocab_size)
+def learn(store: LineStore, *, kind: Kind, vocab_size: int) -> dict[str, Any]:
+    """Learn subwords, at most ``vocab_size`` ids: the JSON of the `tokenizers` library."""
     room = vocab_size - FIRST_BYTE - len(_BYTES)
     # Half of the vocabulary at most, or Chinese characters would leave no room for words.
-    alphabet = store.alphabet(room if kind == "char" else room // 2)
-    if kind == "char":
-        return _library(_bpe(sorted(alphabet), []), spaces=False)
-    if kind == "bpe":
-        return _library(_train_bpe(store, alphabet, room), spaces=True)
-    return _library(_train_unigram(store, alphabet, room), spaces=True)
+    alphabet = store.alphabet(room // 2)
+    train = _train_bpe if kind == "bpe" else _train_unigram
+    return _library(train(store, alphabet, room))
 
 
 def _pre(library: Library) -> Library:
@@ -189,17 +176,13 @@ def _pre(library: Library) -> Library:
     return library
 
 
-def _library(model: dict[str, Any], *, spaces: bool) -> dict[str, Any]:
-    """A model with what stands around it; ``spaces``: a line begins with a space, like every word."""
+def _library(model: dict[str, Any]) -> dict[str, Any]:
+    """A model with what stands around it: a line begins with a space, like every word."""
     library = _pre(Library(models.BPE()))
-    parts: list[Any] = [decoders.ByteFallback(), decoders.Fuse()]
-    if spaces:
-        parts.append(decoders.Strip(" ", 1, 0))
+    parts = [decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     library.decoder = decoders.Sequence(parts)
     content: dict[str, Any] = json.loads(library.to_str())
     content["model"] = model
-    if not spaces:
-        content["normalizer"] = None
     return content
 
 
@@ -258,21 +241,3 @@ def _train_unigram(store: LineStore, alphabet: list[str], room: int) -> dict[str
     fixed = [[name, 0.0] for name in (*SPECIALS.values(), *_BYTES)]
     vocabulary = [*fixed, *([piece, score] for piece, score in ranked[:room])]
     return {"type": "Unigram", "unk_id": UNK, "vocab": vocabulary, "byte_fallback": True}
-
-
-def _word(store: LineStore, vocab_size: int) -> dict[str, Any]:
-    """The most frequent words. In all but tiny text a word must occur twice, so that ``<unk>`` occurs too."""
-    counts, _ = store.words()
-    counts.pop("", None)  # an empty line
-    lowest = 2 if store.lines >= 1000 else 1
-    ranked = sorted(
-        (word for word, n in counts.items() if n >= lowest), key=lambda word: (-counts[word], word)
-    )
-    # Names with a space in them, so that no word of the text can be one.
-    names = [f"{name} " for name in SPECIALS.values()]
-    words = [*names, *ranked[: vocab_size - len(names)]]
-    library = Library(models.WordLevel(unk_token=names[UNK], vocab={names[UNK]: 0}))
-    library.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
-    content: dict[str, Any] = json.loads(library.to_str())
-    content["model"]["vocab"] = {word: i for i, word in enumerate(words)}
-    return content

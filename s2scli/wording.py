@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
+from s2scli.config import SPECIAL_IDS
 from s2scli.errors import S2SError
 from s2scli.files import os_error
 
@@ -62,6 +63,7 @@ _LESS_MEMORY = {
     "smaller --hidden.",
     "translate": "Try a smaller --batch-size or a smaller --beam.",
     "score": "Try a smaller --beam.",
+    "report": "Try a smaller --beam.",
 }
 
 
@@ -102,17 +104,47 @@ def report_facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     names = {"dev": "development", "test": "test"}
     for name in report["held_out"]:
         rows.append((f"{names[name]} set", "held out of the training data"))
-    kind = report["tokenizer"]
-    sizes = (
-        f"one vocabulary of {kind['source_vocab']:,} for both sides"
-        if kind["joint"]
-        else f"vocabularies of {kind['source_vocab']:,} (source) and {kind['target_vocab']:,} (target)"
-    )
-    rows.append(("tokenizer", f"{kind['kind']}, {sizes}"))
+    rows += _tokenizer_facts(report["tokenizer"], report["unknown"])
     forms = report["normalize"]
     same = forms["source"] == forms["target"]
     form = forms["source"] if same else f"{forms['source']} (source), {forms['target']} (target)"
     return [*rows, ("normal form", form)]
+
+
+_UNITS = {"character": "characters", "codepoint": "code points", "symbol": "symbols", "word": "words"}
+"""Kinds of token with a closed inventory, in words."""
+
+
+def _tokenizer_facts(facts: dict[str, Any], unknown: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the tokens are, how many there are, and what has none."""
+    units = (facts["units"]["source"], facts["units"]["target"])
+    tags = (facts["tags"], facts["tags"] if facts["joint"] else 0)
+    sizes = (facts["source_vocab"], facts["target_vocab"])
+    closed = [unit in _UNITS for unit in units]
+    texts = []
+    for unit, size, other in zip(units, sizes, tags, strict=True):
+        if unit in _UNITS:  # their own number says more than that of all ids
+            texts.append(f"{size - SPECIAL_IDS - other:,} {_UNITS[unit]}")
+        else:
+            texts.append(f"{unit}, a vocabulary of {size:,}")
+    if facts["joint"]:
+        text = f"{texts[0]} for both sides".replace("a vocabulary", "one vocabulary")
+    elif any(closed):
+        text = f"{texts[0]} (source), {texts[1]} (target)"
+    else:
+        text = f"{units[0]}, vocabularies of {sizes[0]:,} (source) and {sizes[1]:,} (target)"
+    rows = [("tokenizer", text)]
+    if facts["features"]:
+        rows.append(("features", f"{facts['tags']:,} different tags"))
+    if any(closed):
+        missing = [
+            f"{found['tokens']:,} on the {name} {side}"
+            for name, both in unknown.items()
+            for side, found in both.items()
+            if found["tokens"]
+        ]
+        rows.append(("unknown", ", ".join(missing) or "none"))
+    return rows
 
 
 def amount(number: float, unit: str) -> str:

@@ -13,6 +13,7 @@ from test_model import KINDS, batch, make
 
 from s2scli import checkpoint
 from s2scli.errors import S2SError
+from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import Translator
 
@@ -112,7 +113,12 @@ def test_a_wrong_tokenizer(trained: Path, tmp_path: Path) -> None:
     folder = broken(trained, tmp_path)
     lines = ["some other text", "of other words"] * 5
     other = Tokenizer.train(
-        lines, lines, kind="word", vocab_size=300, joint=True, normalize_source="nfc", normalize_target="nfc"
+        lines,
+        lines,
+        source=Segmentation(kind="word"),
+        target=Segmentation(kind="word"),
+        vocab_size=300,
+        joint=True,
     )
     other.save(folder / "tokenizer.json")
     with pytest.raises(S2SError, match="tokenizer has") as caught:

@@ -110,4 +110,5 @@ def test_options_as_json_values() -> None:
     plain = as_dict(ScoreOptions(ref=(Path("a"), Path("b"))))
     assert plain["ref"] == ["a", "b"]
     assert plain["run"] == "s2s-run"
-    assert plain["hypotheses"] is None
+    assert plain["hypotheses"] == []
+    assert plain["src"] is None

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from s2scli.corpus import BLOCK_BYTES, Lines, Parallel, Part, decode_line, parse_columns, sample_corpus
+from s2scli.corpus import BLOCK_BYTES, Lines, decode_line, sample_corpus
 from s2scli.errors import S2SError, UsageError
+from s2scli.parallel import Parallel, Part, parse_columns
 
 
 def write(path: Path, content: bytes | str) -> Path:
@@ -161,6 +162,8 @@ def test_several_files_follow_each_other(tmp_path: Path) -> None:
         ("3,1", [("en", "id"), ("hello", "1"), ("x", "2")]),
         ("de,en", [("hallo", "hello"), ("", "x")]),
         (" en , 1", [("hello", "1"), ("x", "2")]),
+        ("3,2,1", [("en\tid", "de"), ("hello\t1", "hallo"), ("x\t2", "")]),
+        ("en,de,id", [("hello\t1", "hallo"), ("x\t2", "")]),
     ],
 )
 def test_tsv_columns(tmp_path: Path, columns: str, expected: list[tuple[str, str]]) -> None:
@@ -181,7 +184,9 @@ def test_tsv_errors(tmp_path: Path) -> None:
         pairs(Part(source=path, columns="src,target"))
     with pytest.raises(S2SError, match="empty"):
         pairs(Part(source=write(tmp_path / "empty", ""), columns="src,tgt"))
-    for wrong in ("1", "1,2,3", "0,1", ",", "a,"):
+    with pytest.raises(S2SError, match=r"source in column 1, target in column 2, features in column 3"):
+        pairs(Part(source=path, columns="1,2,3"))
+    for wrong in ("1", "1,2,3,4", "0,1", "1,2,0", ",", "a,", "1,2,"):
         with pytest.raises(UsageError) as caught:
             parse_columns(wrong)
         assert caught.value.where == "--columns"
@@ -220,3 +225,17 @@ def test_the_sample_corpus_is_parallel() -> None:
     folder = sample_corpus()
     for split, count in (("train", 9382), ("dev", 500), ("test", 500)):
         assert len(pairs(Part(source=folder / f"{split}.en", target=folder / f"{split}.ko"))) == count
+
+
+def test_the_bundled_data_sets() -> None:
+    for name, columns, rows in (("cmudict", 2, (8000, 500, 500)), ("inflection", 3, (2844, 200, 202))):
+        keys: list[set[str]] = []
+        for split, count in zip(("train", "dev", "test"), rows, strict=True):
+            lines = list(Lines(sample_corpus(name) / f"{split}.tsv"))
+            assert len(lines) == count
+            assert {line.count("\t") for line in lines} == {columns - 1}
+            keys.append({line.split("\t")[0] for line in lines})
+        assert keys[0].isdisjoint(keys[1] | keys[2])
+        assert keys[1].isdisjoint(keys[2])
+    with pytest.raises(S2SError, match=r"no data set 'cmu'.*Did you mean 'cmudict'"):
+        sample_corpus("cmu")

@@ -59,6 +59,7 @@ def test_the_commands_use_no_network(folder: Path) -> None:
         "train --max-steps 2 --hidden 8 --embedding 8 --threads 1 --device cpu",
         "translate --alignments --threads 1 --device cpu",
         "score --threads 1 --device cpu --metrics bleu,chrf,chrf++,ter",
+        "report --threads 1 --device cpu --beam 1",
     ]
     code = f"from s2scli.cli import main\nfor c in {commands!r}:\n    assert main(c.split()) == 0, c"
     done = outside(folder, code)

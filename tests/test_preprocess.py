@@ -71,7 +71,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
     )
     data = tmp_path / "run" / "data"
     assert sorted(p.name for p in data.iterdir()) == [
-        "dev-00000.safetensors", "dev.source.txt", "dev.target.txt", "report.json",
+        "dev-00000.safetensors", "dev.source.txt", "dev.target.txt", "lexicon.safetensors", "report.json",
         "test-00000.safetensors", "test.source.txt", "test.target.txt",
         "tokenizer.json", "train-00000.safetensors",
     ]  # fmt: skip

@@ -149,6 +149,7 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
         for language in ("de", "ko"):  # any parallel text will do
             write(f"{name}.{language}", take("ko", start, count))
     write("new.en", take("en", 400, 5))
+    (folder / "data").symlink_to(corpus)
     write("words.tsv", [f"word{i}\tw{i % 10} o r d {i}" for i in range(400)])
     pairs = zip(take("en", 0, 300), range(300), take("ko", 0, 300), strict=True)
     write("pairs.tsv", ["src\tnumber\ttgt", *(f"{s}\t{n}\t{t}" for s, n, t in pairs)])

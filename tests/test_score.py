@@ -1,72 +1,35 @@
-"""Scores: equal to sacreBLEU's own command line, and clear about what cannot be scored."""
+"""``s2s score``: equal to sacreBLEU's own command line, and clear about what cannot be scored."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
-import subprocess
-import sys
-from collections.abc import Iterator
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import copy_run
+from scoring_files import sacrebleu, sacrebleu_json, write_texts
 
 from s2scli.cli import main
 from s2scli.config import ScoreOptions, TranslateOptions
-from s2scli.corpus import sample_corpus
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Progress, silent
-from s2scli.score import held_out, read_lines, score, table
+from s2scli.score import score
+from s2scli.scoring.material import held_out
+from s2scli.scoring.reading import read_lines
+from s2scli.scoring.tables import table
 from s2scli.translate import translate
-from s2scli.translator import SearchOptions, Translation
-
-REFERENCE = [
-    "The file cannot be opened.",
-    "Show all commands",
-    "Go to Line {0}:{1}  ",
-    "",
-    "Don't save",
-    "A, B & C",
-]
-OTHER = [
-    "Unable to open the file.",
-    "show All Commands",
-    "Go to line {0}:{1}",
-    "x",
-    "Do not save",
-    "A, B and C",
-]
-HYPOTHESIS = [
-    "The file can not be opened.",
-    "Show commands",
-    "go to Line {0}: {1}",
-    "",
-    "Don't Save",
-    "A; B & c ",
-]
 
 
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    for name, lines in (("hyp", HYPOTHESIS), ("ref", REFERENCE), ("ref2", OTHER)):
-        (tmp_path / name).write_text("".join(line + "\n" for line in lines))
-    corpus = sample_corpus()
-    korean = (corpus / "test.ko").read_text(encoding="utf-8").split("\n")[:60]
-    (tmp_path / "ko").write_text("\n".join(korean) + "\n", encoding="utf-8")
-    shorter = [" ".join(line.split()[::-1][:5]) or "x" for line in korean]
-    (tmp_path / "ko-hyp").write_text("\n".join(shorter) + "\n", encoding="utf-8")
+    write_texts(tmp_path)
     return tmp_path
-
-
-def sacrebleu(folder: Path, *arguments: str) -> list[dict[str, Any]]:
-    """What sacreBLEU's command line says, to twelve digits."""
-    command = [sys.executable, "-m", "sacrebleu", *arguments, "-w", "12"]
-    output = subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=60).stdout
-    found = json.loads(output)
-    return found if isinstance(found, list) else [found]
 
 
 def ours(**options: Any) -> dict[str, dict[str, Any]]:
@@ -74,59 +37,214 @@ def ours(**options: Any) -> dict[str, dict[str, Any]]:
     return {item["metric"]: item for item in report["systems"][0]["scores"]}
 
 
+def hyp(*names: str) -> tuple[Path, ...]:
+    return tuple(Path(name) for name in names)
+
+
 @pytest.mark.parametrize(
     ("refs", "hypotheses", "flags", "options"),
     [
         (["ref"], "hyp", [], {}),
-        (["ref", "ref2"], "hyp", [], {}),
+        (["ref", "ref2", "ref3"], "hyp", [], {}),
         (["ref"], "hyp", ["-lc", "--chrf-lowercase"], {"lowercase": True}),
-        (["ko"], "ko-hyp", ["-tok", "char"], {"tokenize": "char"}),
+        (["ko"], "ko-1", ["-tok", "char"], {"tokenize": "char"}),
+        (["ko"], "ko-1", ["-tok", "intl"], {"tokenize": "intl"}),
+        (["ref", "ref2"], "hyp", ["-tok", "zh"], {"tokenize": "zh"}),
+        (["ref", "ref2"], "hyp", ["-tok", "none"], {"tokenize": "none"}),
     ],
 )
 def test_equal_to_the_command_line_of_sacrebleu(
     refs: list[str], hypotheses: str, flags: list[str], options: dict[str, Any], files: Path
 ) -> None:
-    expected = sacrebleu(files, *refs, "-i", hypotheses, "-m", "bleu", "chrf", "ter", *flags)
-    expected += sacrebleu(files, *refs, "-i", hypotheses, "-m", "chrf", "--chrf-word-order", "2", *flags)
-    paths = tuple(Path(ref) for ref in refs)
-    found = ours(hypotheses=Path(hypotheses), ref=paths, metrics="bleu,chrf,ter,chrf++", **options)
-    assert len(expected) == len(found) == 4
+    arguments = (*refs, "-i", hypotheses, *flags, "--confidence")
+    expected = sacrebleu_json(files, *arguments, "-m", "bleu", "chrf", "ter")
+    metrics = "bleu,chrf,ter"
+    if "tokenize" not in options:  # which concerns BLEU alone
+        expected += sacrebleu_json(files, *arguments, "-m", "chrf", "--chrf-word-order", "2")
+        metrics += ",chrf++"
+    found = ours(hypotheses=hyp(hypotheses), ref=hyp(*refs), metrics=metrics, **options)
     for theirs, item in zip(expected, found.values(), strict=True):
         assert theirs["name"] == item["name"]
         assert f"{item['score']:.12f}" == f"{theirs['score']:.12f}"
+        # sacreBLEU sums resamples in single precision.
+        assert item["mean"] == pytest.approx(theirs["confidence_mean"], abs=2e-5)
+        assert (item["high"] - item["low"]) / 2 == pytest.approx(theirs["confidence_var"], abs=1e-5)
         assert item["signature"] == theirs["signature"]
 
 
+def test_without_resampling_the_signature_is_the_plain_one(files: Path) -> None:
+    (expected,) = sacrebleu_json(files, "ref", "-i", "hyp")
+    found = ours(hypotheses=hyp("hyp"), ref=hyp("ref"), metrics="bleu", resamples=0)["bleu"]
+    assert found["signature"] == expected["signature"]
+    assert (found["low"], found["high"], found["mean"]) == (None, None, None)
+
+
+def parsed(text: str) -> tuple[list[list[tuple[str, ...]]], list[str]]:
+    """The rows of sacreBLEU's LaTeX table (score, mean, half the interval, p) and its signatures."""
+    cell = re.compile(r"(-?[\d.]+)(?: \(([\d.]+) ± ([\d.]+)\))?(?: \(p = ([\d.]+)\))?")
+    rows = [line for line in text.split("\n") if line.endswith(r"\\") and re.search(r"& *\d", line)]
+    signatures = re.findall(r"^ - \S+ +(nrefs.*)$", text, re.MULTILINE)
+    return [[cell.search(part).groups() for part in row.split("&")[1:]] for row in rows], signatures  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("test", "seed", "refs", "systems"),
+    [
+        ("bs", "12345", ["ko"], ["ko-1", "ko-2", "ko-3"]),
+        ("bs", "7", ["ref", "ref2", "ref3"], ["hyp", "hyp2"]),
+        ("ar", "12345", ["ref", "ref2", "ref3"], ["hyp", "hyp2"]),
+        ("ar", "7", ["ko"], ["ko-1", "ko-2"]),
+    ],
+)
+def test_paired_tests_equal_sacrebleus(
+    test: str,
+    seed: str,
+    refs: list[str],
+    systems: list[str],
+    files: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = (*refs, "-i", *systems, "-m", "bleu", "chrf", "ter", f"--paired-{test}", "-f", "latex")
+    rows, signatures = parsed(sacrebleu(files, *arguments, seed=seed))
+    options: dict[str, Any] = {"significance": "randomization", "resamples": 0} if test == "ar" else {}
+    if seed == "7":
+        monkeypatch.setenv("SACREBLEU_SEED", seed)  # which is theirs, and ours where --seed does not say
+    report = score(ScoreOptions(hypotheses=hyp(*systems), ref=hyp(*refs), **options), silent)
+    assert [item["signature"] for item in report["systems"][0]["scores"]] == signatures
+    assert len(rows) == len(report["systems"]) == len(systems)
+    for row, system in zip(rows, report["systems"], strict=True):
+        for (value, mean, half, p), item in zip(row, system["scores"], strict=True):
+            assert f"{item['score']:.12f}" == value
+            assert (p is None) == (system is report["systems"][0]) == (item["p_value"] is None)
+            assert p is None or f"{item['p_value']:.4f}" == p
+            assert (mean is None) == (test == "ar") == (item["mean"] is None)
+            if mean is not None:
+                assert item["mean"] == pytest.approx(float(mean), abs=2e-5)
+                assert (item["high"] - item["low"]) / 2 == pytest.approx(float(half), abs=1e-5)
+
+
+def test_more_samples_and_another_seed(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("ko", "-i", "ko-1", "ko-2", "--paired-bs", "--paired-bs-n", "200", "-f", "latex")
+    rows, signatures = parsed(sacrebleu(files, *arguments, seed="3"))
+    flags = ["--metrics", "bleu", "--resamples", "200", "--seed", "3", "--json"]
+    assert main(["score", "ko-1", "ko-2", "--ref", "ko", *flags]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert f"{report['systems'][1]['scores'][0]['p_value']:.4f}" == rows[1][0][3]
+    assert report["systems"][1]["scores"][0]["signature"] == signatures[0]
+    assert report["resampling"] == {
+        "resamples": 200,
+        "seed": 3,
+        "test": {"name": "bootstrap", "resamples": 200},
+    }
+
+
+def test_a_seed_that_is_none(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SACREBLEU_SEED", "none")
+    report = score(ScoreOptions(hypotheses=hyp("hyp"), ref=hyp("ref"), metrics="chrf"), silent)
+    assert "|bs:1000|seed:none|" in report["systems"][0]["scores"][0]["signature"]
+    assert "a new seed" in table(report)
+    monkeypatch.setenv("SACREBLEU_SEED", "1e3")
+    with pytest.raises(UsageError, match="SACREBLEU_SEED: '1e3' is not a seed"):
+        score(ScoreOptions(hypotheses=hyp("hyp"), ref=hyp("ref")), silent)
+
+
 def test_the_same_text_scores_full_marks(files: Path) -> None:
-    found = ours(hypotheses=Path("ko"), ref=(Path("ko"),), metrics="bleu,chrf,chrf++,ter")
-    assert [round(found[m]["score"], 6) for m in ("bleu", "chrf", "chrf++", "ter")] == [100, 100, 100, 0]
+    names = ("bleu", "chrf", "chrf++", "ter", "acc", "wer", "per", "cer")
+    found = ours(hypotheses=hyp("ko"), ref=hyp("ko"), metrics=",".join(names))
+    assert [round(found[m]["score"], 6) for m in names] == [100, 100, 100, 0, 100, 0, 0, 0]
 
 
-def test_a_table_on_stdout_in_80_columns(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", "hyp", "--ref", "ref", "--ref", "ref2", "--metrics", "bleu,chrf,chrf++,ter"]) == 0
+def test_empty_hypotheses_score_as_with_sacrebleu(files: Path) -> None:
+    (files / "blank").write_text("\n" * 7)
+    expected = sacrebleu_json(files, "ref", "-i", "blank", "-m", "bleu", "chrf", "ter")
+    found = ours(hypotheses=hyp("blank"), ref=hyp("ref"))
+    assert (
+        [item["score"] for item in found.values()] == [theirs["score"] for theirs in expected] == [0, 0, 100]
+    )
+    blank = ours(hypotheses=hyp("blank"), ref=hyp("blank"), metrics="bleu,ter,acc,per,cer")
+    assert [item["score"] for item in blank.values()] == [0, 0, 100, 0, 0]
+    filled = ours(hypotheses=hyp("hyp"), ref=hyp("blank"), metrics="ter,per,cer,acc")
+    assert [item["score"] for item in filled.values()][:3] == [100, 100, 100]
+
+
+@pytest.mark.parametrize("systems", [["ko-1"], ["ko-1", "ko-2", "ko-3"]])
+def test_a_table_on_stdout_in_80_columns(
+    systems: list[str], files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = "bleu,chrf,chrf++,ter,acc,wer,per,cer"
+    more = ["--src", "en", "--by-length", "--by-frequency", "--train-src", "en", "--confusions", "3"]
+    assert main(["score", *systems, "--ref", "ko", "--ref", "ko-3", "--metric", metrics, *more]) == 0
     output = capsys.readouterr()
     assert output.err == ""
     assert max(map(len, output.out.split("\n"))) <= 80
-    assert "Given hypotheses, 6 lines: hyp\nReferences: ref, ref2\n" in output.out
-    assert "nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:" in output.out
+    assert ("A  ko-1 (the baseline)" in output.out) == (len(systems) > 1) == ("p = 0." in output.out)
+    for part in ("References: ko, ko-3\n", "source length in words", "rarest source word", "→", "Signatures"):
+        assert part in output.out
+    assert "nrefs:2|bs:1000|seed:12345|case:mixed|unit:line|version:s2scli-" in output.out
+
+
+def test_long_names_are_folded(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a-system-with-a-name/" * 6 + "hyp"
+    (files / name).parent.mkdir(parents=True)
+    shutil.copy(files / "hyp", files / name)
+    assert main(["score", name, "hyp2", "--ref", "ref"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.split("\n"))) <= 80
+    assert name in re.sub(r"\n +", "", out)
 
 
 def test_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["score", "hyp", "--ref", "ref", "--json", "--metrics", "chrf"]) == 0
+    flags = ["--json", "--metrics", "chrf", "--src", "en", "--by-length", "--confusions", "2"]
+    assert main(["score", "ko-1", "ko-2", "--ref", "ko", *flags]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["lines"], report["references"], report["set"]) == (6, ["ref"], "given")
-    assert [s["metric"] for s in report["systems"][0]["scores"]] == ["chrf"]
+    assert (report["lines"], report["references"], report["set"]) == (60, ["ko"], "given")
+    for system in report["systems"]:
+        assert [s["metric"] for s in system["scores"]] == ["chrf"]
+        assert system["by_length"]["unit"] == "words"
+        assert sum(b["lines"] for b in system["by_length"]["bins"]) == 60
+        assert all(list(b["scores"]) == ["chrf"] for b in system["by_length"]["bins"])
+        assert len(system["confusions"]["errors"]) == 2
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf", "ter"])
+def test_scores_of_lines_equal_sacrebleus(
+    metric: str, files: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    said = sacrebleu(files, "ko", "ko-3", "-i", "ko-1", "-m", metric, "--sentence-level", "--score-only")
+    expected = [f"{float(line):.4f}" for line in said.split("\n")[:-1]]
+    assert main(["score", "ko-1", "--ref", "ko", "--ref", "ko-3", "--per-line", "--metric", metric]) == 0
+    rows = [row.split("\t") for row in capfdbinary.readouterr().out.decode().split("\n")[:-1]]
+    assert rows[0] == ["line", metric]
+    assert [row[0] for row in rows[1:]] == [str(n) for n in range(1, 61)]
+    assert [row[1] for row in rows[1:]] == expected
+
+
+def test_scores_of_lines_of_several_systems(files: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    given = ["score", "ko-1", "ko-2", "--ref", "ko", "--per-line", "--metrics", "chrf,cer"]
+    assert main(given) == 0
+    rows = [row.split("\t") for row in capfdbinary.readouterr().out.decode().split("\n")[:-1]]
+    assert rows[0] == ["line", "system", "chrf", "cer"]
+    assert [row[:2] for row in rows[1:4]] == [["1", "ko-1"], ["1", "ko-2"], ["2", "ko-1"]]
+    assert main([*given, "--json", "--src", "en"]) == 0
+    found = [json.loads(line) for line in capfdbinary.readouterr().out.decode().split("\n")[:-1]]
+    assert len(found) == 120
+    lines = {name: read_lines(Path(name)) for name in ("en", "ko", "ko-1", "ko-2")}
+    for i, row in enumerate(found):
+        n = i // 2
+        assert (row["line"], row["source"], row["references"]) == (n + 1, lines["en"][n], [lines["ko"][n]])
+        assert row["hypothesis"] == lines[row["system"]][n]
+        assert [f"{v:.4f}" for v in row["scores"].values()] == rows[i + 1][2:]
 
 
 def test_standard_input(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = ours(hypotheses=Path("hyp"), ref=(Path("ref"),))["bleu"]["score"]
+    expected = ours(hypotheses=hyp("hyp"), ref=hyp("ref"))["bleu"]["score"]
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO((files / "hyp").read_bytes())))
     assert main(["score", "-", "--ref", "ref", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["systems"][0]["scores"][0]["score"] == expected
     with pytest.raises(UsageError, match="only one"):
-        score(ScoreOptions(hypotheses=Path("-"), ref=(Path("-"),)), silent)
+        score(ScoreOptions(hypotheses=hyp("-"), ref=hyp("-")), silent)
 
 
 def test_what_a_line_is(tmp_path: Path) -> None:
@@ -137,18 +255,27 @@ def test_what_a_line_is(tmp_path: Path) -> None:
     assert read_lines(tmp_path / "text.gz") == read_lines(file)
 
 
-def test_different_numbers_of_lines_name_both_files(files: Path) -> None:
+@pytest.mark.parametrize("which", ["hypotheses", "ref", "src"])
+def test_different_numbers_of_lines_name_both_files(which: str, files: Path) -> None:
     (files / "short").write_text("one\ntwo\n")
-    with pytest.raises(S2SError, match="hyp has 6 lines and short has 2") as caught:
-        score(ScoreOptions(hypotheses=Path("hyp"), ref=(Path("ref"), Path("short"))), silent)
+    given: dict[str, Any] = {
+        "hypotheses": hyp("hyp"),
+        "ref": hyp("ref"),
+        "by_length": True,
+        "src": Path("ref"),
+    }
+    given[which] = Path("short") if which == "src" else (*given[which], Path("short"))
+    with pytest.raises(S2SError, match="hyp has 7 lines and short has 2") as caught:
+        score(ScoreOptions(**given), silent)
     assert caught.value.exit_code == 1
 
 
 @pytest.mark.parametrize("empty", [b"", b"\xef\xbb\xbf"])
-def test_empty_files(empty: bytes, files: Path) -> None:
+@pytest.mark.parametrize("names", [("empty", "ref"), ("hyp", "empty")])
+def test_empty_files(names: tuple[str, str], empty: bytes, files: Path) -> None:
     (files / "empty").write_bytes(empty)
     with pytest.raises(S2SError, match="empty: there is nothing in it to score"):
-        score(ScoreOptions(hypotheses=Path("empty"), ref=(Path("ref"),)), silent)
+        score(ScoreOptions(hypotheses=hyp(names[0]), ref=hyp(names[1])), silent)
 
 
 def test_bytes_that_are_no_text_are_refused_with_their_line(
@@ -156,12 +283,15 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(
 ) -> None:
     (files / "bad").write_bytes(b"good\n\xff bad\n")
     with pytest.raises(S2SError) as caught:
-        score(ScoreOptions(hypotheses=Path("bad"), ref=(Path("ref"),)), silent)
+        score(ScoreOptions(hypotheses=hyp("hyp"), ref=hyp("bad")), silent)
     assert caught.value.where == "bad:2"
     assert caught.value.hint == "Convert the file to UTF-8 first."
+    (files / "utf16").write_bytes("Größe\n".encode("utf-16"))
+    with pytest.raises(S2SError, match="The file looks like UTF-16"):
+        score(ScoreOptions(hypotheses=hyp("hyp"), ref=hyp("utf16")), silent)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"good\n\xff bad\n")))
     with pytest.raises(S2SError, match="standard input:2"):
-        score(ScoreOptions(hypotheses=Path("-"), ref=(Path("ref"),)), silent)
+        score(ScoreOptions(hypotheses=hyp("-"), ref=hyp("ref")), silent)
 
 
 @pytest.mark.parametrize(
@@ -170,13 +300,55 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(
         ({"metrics": "blue"}, "'bleu'"),
         ({"metrics": " , "}, "no metric is named"),
         ({"tokenize": "flores200"}, "without a download"),
-        ({"ref": (Path("ref"),)}, "no hypotheses"),
-        ({"hypotheses": Path("hyp")}, "none is given"),
+        ({"ref": hyp("ref")}, "no hypotheses"),
+        ({"hypotheses": hyp("hyp")}, "none is given"),
+        (
+            {"hypotheses": hyp("hyp", "hyp2", "hyp"), "ref": hyp("ref")},
+            "hyp: these hypotheses are named twice",
+        ),
+        ({"hypotheses": hyp("hyp"), "ref": hyp("ref"), "by_length": True}, "--by-length: .* --src"),
+        ({"hypotheses": hyp("hyp"), "ref": hyp("ref"), "by_frequency": True}, "--by-frequency: .* --src"),
+        (
+            {"hypotheses": hyp("hyp"), "ref": hyp("ref"), "by_frequency": True, "src": Path("ref")},
+            "needs the training source",
+        ),
     ],
 )
-def test_wrong_usage(options: dict[str, Any], said: str) -> None:
+def test_wrong_usage(options: dict[str, Any], said: str, files: Path) -> None:
     with pytest.raises(UsageError, match=said):
         score(ScoreOptions(**options), silent)
+
+
+def test_a_tokenizer_that_is_not_installed(files: Path) -> None:
+    try:
+        import mecab_ko  # noqa: F401
+    except ImportError:
+        with pytest.raises(S2SError, match=r"pip install 'sacrebleu\[ko\]'"):
+            score(ScoreOptions(hypotheses=hyp("hyp"), ref=hyp("ref"), tokenize="ko-mecab"), silent)
+    else:
+        pytest.skip("the tokenizer is installed")
+
+
+def test_text_that_looks_tokenised(files: Path) -> None:
+    (files / "tokens").write_text("a b .\n" * 100)
+    heard: list[Event] = []
+    score(ScoreOptions(hypotheses=hyp("tokens"), ref=hyp("tokens")), heard.append)
+    (notice,) = [e for e in heard if isinstance(e, Notice)]
+    assert notice.warning and notice.text.startswith("tokens: 100 lines or more end in a full stop")
+
+
+def test_progress_of_all_that_takes_long(files: Path) -> None:
+    heard: list[Event] = []
+    options = ScoreOptions(
+        hypotheses=hyp("ko-1", "ko-2"), ref=hyp("ko"), significance="randomization", trials=100, resamples=50
+    )
+    score(options, heard.append)
+    steps = {t: [(e.done, e.total) for e in heard if isinstance(e, Progress) and e.task == t] for t in _TASKS}
+    assert steps["Scoring"] == [(0, 360), (360, 360)]
+    assert steps["Resampling"] == [(0, 350), (50, 350), (150, 350), (250, 350), (350, 350)]
+
+
+_TASKS = ("Scoring", "Resampling")
 
 
 def make_sets(run: Path, *names: str) -> None:
@@ -198,74 +370,75 @@ def test_which_set_is_scored(tmp_path: Path) -> None:
         held_out(tmp_path / "nowhere", "auto")
 
 
-class Echo:
-    """A translator that gives its input back, in place of a trained one."""
-
-    split_lines = 0
-    max_source_length = 7
-
-    def hypotheses(self, lines: list[str], options: SearchOptions) -> Iterator[list[Translation]]:
-        assert options == SearchOptions(beam=3)
-        for line in lines:
-            self.split_lines += len(line) > 30
-            yield [Translation(text=line)]
-
-
-@pytest.mark.parametrize("names", [("test", "dev"), ("dev",)])
-def test_the_held_out_set_of_a_run(
-    names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_sets(tmp_path, *names)
-    monkeypatch.setattr("s2scli.translator.Translator.load", lambda *arguments, **options: Echo())
-    heard: list[Event] = []
-    report = score(ScoreOptions(run=tmp_path, beam=3), heard.append)
-    assert (report["set"], report["lines"]) == (names[0], 2)
-    assert report["settings"] == {"beam": 3, "length_penalty": 1.0}
-    warned = [e for e in heard if isinstance(e, Notice) and e.warning]
-    assert bool(warned) is (names == ("dev",))
-    done = [(e.done, e.total) for e in heard if isinstance(e, Progress)]
-    assert done == [(0, 2), (2, 2)]
-    title = "Test set" if names[0] == "test" else "Development set"
-    assert table(report).startswith(f"{title}, 2 lines: {tmp_path} (beam 3, length penalty 1)")
-
-
-def test_lines_in_pieces_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_sets(tmp_path, "test")
-    for side in ("source", "target"):
-        (tmp_path / "data" / f"test.{side}.txt").write_text(f"{'long ' * 20}\nshort\n" * 100)
-    monkeypatch.setattr("s2scli.translator.Translator.load", lambda *arguments, **options: Echo())
-    heard: list[Event] = []
-    report = score(ScoreOptions(run=tmp_path, beam=3), heard.append)
-    assert report["systems"][0]["scores"][0]["score"] == pytest.approx(100)  # and the order is kept
-    (notice,) = [e for e in heard if isinstance(e, Notice)]
-    assert notice.text.startswith("100 lines are longer than the model has seen in training (7 tokens)")
-    assert notice.warning
-
-
-def test_scores_are_those_of_the_translations(trained: Path, tmp_path: Path) -> None:
+def test_the_held_out_set_of_a_run(trained: Path, tmp_path: Path) -> None:
     """What score translates is what translate writes, to the letter."""
     data, out = trained / "data", tmp_path / "out"
     translate(TranslateOptions(run=trained, input=data / "test.source.txt", output=out, precision="fp32"))
-    theirs = ours(hypotheses=out, ref=(data / "test.target.txt",), metrics="bleu,chrf")
-    assert ours(run=trained, precision="fp32", metrics="bleu,chrf") == theirs
+    theirs = ours(hypotheses=(out,), ref=(data / "test.target.txt",), metrics="bleu,wer")
+    heard: list[Event] = []
+    options = ScoreOptions(
+        run=trained, precision="fp32", metrics="bleu,wer", by_length=True, by_frequency=True, confusions=2
+    )
+    report = score(options, heard.append)
+    (system,) = report["systems"]
+    assert {item["metric"]: item for item in system["scores"]} == theirs
+    assert (report["set"], report["lines"]) == ("test", 40)
+    assert report["settings"] == {"beam": 5, "length_penalty": 1.0}
+    assert [e for e in heard if isinstance(e, Notice)] == []
+    assert (0, 40) in [
+        (e.done, e.total) for e in heard if isinstance(e, Progress) and e.task == "Translating"
+    ]
+    assert " ".join(table(report).split()).startswith(
+        f"Test set, 40 lines: {trained} (beam 5, length penalty 1)"
+    )
+    assert {b["label"] for b in system["by_length"]["bins"]} == {"1–2", "3–4", "5–6"}
+    # Every symbol stands in the training source some hundred times.
+    (only,) = system["by_frequency"]["bins"]
+    assert (only["lines"], system["confusions"]["unit"]) == (40, "words")
+    assert only["low"] >= 100
 
 
-@pytest.mark.parametrize("flags", [["--beam", "3"], ["--length-penalty", "0.5"], ["--set", "dev"]])
+def test_the_development_set_and_lines_in_pieces_are_told(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    for side in ("source", "target"):
+        (run / "data" / f"test.{side}.txt").unlink()
+        (run / "data" / f"dev.{side}.txt").write_text("a b c d e f g h a b\na b\n")
+    heard: list[Event] = []
+    report = score(ScoreOptions(run=run, beam=3, metrics="chrf"), heard.append)
+    assert (report["set"], report["settings"]["beam"]) == ("dev", 3)
+    development, pieces = [e for e in heard if isinstance(e, Notice)]
+    assert "the development set" in development.text and development.warning and pieces.warning
+    assert pieces.text.startswith("1 lines are longer than the model has seen in training (6 tokens)")
+    assert table(report).startswith("Development set, 2 lines:")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--beam", "3"], "--beam: this has no effect on hypotheses"),
+        (["--length-penalty", "0.5"], "--length-penalty: this has no effect on hypotheses"),
+        (["--set", "dev"], "--set: this has no effect on hypotheses"),
+        (["--per-token"], "--per-token: this has no effect on scores against references"),
+        (["--per-line", "--seed", "3"], "--seed: this has no effect on the scores of single lines"),
+        (["--train-src", "ref"], "--train-src: this has no effect on anything but --by-frequency"),
+        (["--src", "ref"], "--src: this has no effect on scores over all lines"),
+    ],
+)
 def test_flags_that_would_do_nothing_are_refused(
-    flags: list[str], files: Path, capsys: pytest.CaptureFixture[str]
+    flags: list[str], said: str, files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = ["score", "hyp", "--ref", "ref"]
     assert main([*given, *flags]) == 2
-    assert f"usage error: {flags[0]}: this has no effect on hypotheses" in capsys.readouterr().err
+    assert f"usage error: {said}" in capsys.readouterr().err
     # In the file of options they are for other calls.
-    (files / "s2s.toml").write_text("[score]\nbeam = 3\nset = 'dev'\n")
+    (files / "s2s.toml").write_text("[score]\nbeam = 3\nset = 'dev'\nseed = 3\ntrain-src = ['x']\n")
     assert main(given) == 0
 
 
 def test_standard_input_that_is_closed(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", None)
     with pytest.raises(S2SError, match="standard input: it is closed"):
-        score(ScoreOptions(hypotheses=Path("-"), ref=(Path("ref"),)), silent)
+        score(ScoreOptions(hypotheses=hyp("-"), ref=hyp("ref")), silent)
 
 
 def test_a_screen_without_all_letters(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from s2scli.config import BOS, EOS
 from s2scli.model import SearchLimits, beam_search, greedy_search, sample_search
 from s2scli.model.batch import pad
 from s2scli.model.search import forbid_repeats
+from s2scli.model.stepper import Stepper
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Table:
         # The first token tells which sentence it is, through all reordering.
         return Seen(torch.arange(self.log_p.size(0)).view(-1, 1, 1))
 
-    def step(self, tokens: Tensor, state: Seen) -> tuple[Tensor, Tensor | None, Seen]:
+    def step(self, tokens: Tensor, state: Seen) -> tuple[Tensor, None, Seen]:
         state = Seen(torch.cat([state.tokens, tokens.unsqueeze(2)], dim=2))
         sentence, last = state.tokens[..., 0], state.tokens[..., -1]
         before = state.tokens[..., -2] if state.tokens.size(2) > 2 else torch.full_like(last, BOS)
@@ -183,12 +184,13 @@ def test_low_temperature_is_greedy() -> None:
 @pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)
 def test_on_models_search_agrees_with_teacher_forcing(cell: str, kind: str, feed: str) -> None:
     model = make(cell, kind, feed)
+    stepper = Stepper(model, "fp32")
     ids, lengths = pad(SOURCES)
     rules = limits([9, 8, 7], keep_attention=True)
     with torch.no_grad():
-        found = beam_search(model, model.start(ids, lengths), rules, beam=4, n_best=4)
-        greedy = greedy_search(model, model.start(ids, lengths), rules)
-        one = beam_search(model, model.start(ids, lengths), rules, beam=1)
+        found = beam_search(stepper, stepper.start(ids, lengths), rules, beam=4, n_best=4)
+        greedy = greedy_search(stepper, stepper.start(ids, lengths), rules)
+        one = beam_search(stepper, stepper.start(ids, lengths), rules, beam=1)
         assert [h.tokens for h in greedy] == [h[0].tokens for h in one]
         for source, hypotheses in zip(SOURCES, found, strict=True):
             for h in hypotheses:
@@ -203,3 +205,12 @@ def test_on_models_search_agrees_with_teacher_forcing(cell: str, kind: str, feed
                     assert h.attention.shape == (len(emitted), ids.size(1))
                     width = weights.size(2)
                     torch.testing.assert_close(h.attention[-1, :width], weights[0, 0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_a_token_of_no_probability_is_never_drawn(top_k: int) -> None:
+    table = Table(7, 5, 4)
+    nearly_one = torch.full((5, 6), 1.0 - 1e-9, dtype=torch.float64)
+    for hypothesis in sample_search(table, table.start(), limits([6] * 5), nearly_one, top_k=top_k):
+        assert hypothesis.log_probability > -math.inf
+        assert all(token > EOS for token in hypothesis.tokens)

@@ -7,7 +7,7 @@ import sys
 import unicodedata
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +15,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from s2scli import vocabulary
-from s2scli.config import BOS, EOS, PAD, UNK, TokenizerKind
+from s2scli.config import BOS, EOS, PAD, UNK
 from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import S2SError
-from s2scli.tokenizer import SideTokenizer, Tokenizer
+from s2scli.segmentation import CLOSED, Kind, Segmentation
+from s2scli.side import SideTokenizer
+from s2scli.tokenizer import Tokenizer
 from s2scli.vocabulary import (
     FIRST_BYTE,
     SPECIALS,
@@ -29,8 +31,8 @@ from s2scli.vocabulary import (
     no_characters,
 )
 
-LOSSLESS = ("bpe", "unigram", "char")
-KINDS: tuple[TokenizerKind, ...] = get_args(TokenizerKind)
+LOSSLESS = ("bpe", "unigram")
+KINDS: tuple[Kind, ...] = (*LOSSLESS, *CLOSED)
 
 
 @cache
@@ -39,9 +41,18 @@ def corpus(language: str) -> list[str]:
 
 
 @cache
-def trained(kind: TokenizerKind, joint: bool = False, **changes: Any) -> Tokenizer:
-    settings = {"vocab_size": 1000, "normalize_source": "nfc", "normalize_target": "nfc", **changes}
-    return Tokenizer.train(corpus("en"), corpus("ko"), kind=kind, joint=joint, **settings)
+def trained(
+    kind: Kind, joint: bool = False, *, vocab_size: int = 1000, forms: tuple[Any, Any] = ("nfc", "nfc")
+) -> Tokenizer:
+    source, target = (Segmentation(kind=kind, normalize=form) for form in forms)
+    lines = (corpus("en"), corpus("ko"))
+    return Tokenizer.train(*lines, source=source, target=target, vocab_size=vocab_size, joint=joint)
+
+
+def learnt(lines: list[str], kind: Kind, vocab_size: int = 400, **settings: Any) -> SideTokenizer:
+    """The tokenizer of both sides, learnt from some lines."""
+    side = Segmentation(kind=kind, **settings)
+    return Tokenizer.train(lines, [], source=side, target=side, vocab_size=vocab_size, joint=True).source
 
 
 ODD = [
@@ -86,7 +97,7 @@ LINES = st.text().map(lambda text: text.replace("\n", " ")) | st.lists(st.sample
 @example(line=" ")
 @example(line="  a  \u2581 \x00</s><0x0A>\r")
 @given(line=LINES)
-def test_decoding_gives_back_the_normalised_line(kind: TokenizerKind, line: str) -> None:
+def test_decoding_gives_back_the_normalised_line(kind: Kind, line: str) -> None:
     tokenizer = trained(kind)
     for side in (tokenizer.source, tokenizer.target):
         (ids,) = side.encode([line])
@@ -106,7 +117,7 @@ def test_words_come_back_and_special_names_stay_words(line: str) -> None:
     words = side.normalize(line).split(" ") if side.normalize(line) else []
     assert len(ids) == len(words)
     assert set(ids).isdisjoint((PAD, BOS, EOS))
-    known = set(side.definition["model"]["vocab"])
+    known = set(side.vocabulary.definition)
     expected = [word if word in known else "<unk>" for word in words]
     assert side.decode([ids]) == [" ".join(expected)]
     assert side.word_of_token(ids) == list(range(len(ids)))
@@ -114,40 +125,30 @@ def test_words_come_back_and_special_names_stay_words(line: str) -> None:
 
 def test_a_word_named_like_a_special_token_has_its_own_id() -> None:
     lines = [*SPECIALS.values(), "<s> a </s>"]
-    side = Tokenizer.train(
-        lines,
-        lines,
-        kind="word",
-        vocab_size=300,
-        joint=True,
-        normalize_source="none",
-        normalize_target="none",
-    ).source
+    side = learnt(lines, "word", normalize="none")
     assert min(min(ids) for ids in side.encode(lines)) >= FIRST_BYTE
     assert side.decode(side.encode(lines)) == lines
 
 
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_a_hundred_thousand_characters(kind: TokenizerKind) -> None:
+def test_a_hundred_thousand_characters(kind: Kind) -> None:
     side = trained(kind).source
     long = ["x" * 100_000, "yz" * 50_000, "a b"]  # learning from such lines takes no time either
-    learnt = Tokenizer.train(
-        long, long, kind=kind, vocab_size=400, joint=True, normalize_source="nfc", normalize_target="nfc"
-    )
-    assert learnt.source.decode(learnt.source.encode(long)) == long
+    other = learnt(long, kind)
+    assert other.decode(other.encode(long)) == long
     for line in ("x" * 100_000, "word " * 20_000, "글" * 100_000):
         assert side.decode(side.encode([line])) == [line]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("joint", [False, True])
-def test_sizes_and_sharing(kind: TokenizerKind, joint: bool) -> None:
+def test_sizes_and_sharing(kind: Kind, joint: bool) -> None:
     tokenizer = trained(kind, joint)
-    assert tokenizer.kind == kind
+    assert tokenizer.source.segmentation.kind == kind
     assert tokenizer.joint == joint == (tokenizer.source is tokenizer.target)
     for side in (tokenizer.source, tokenizer.target):
-        assert 300 < side.vocab_size <= 1000
+        assert 50 < side.vocab_size <= 1000
         every = list(range(side.vocab_size))
         assert len(side.tokens(every)) == side.vocab_size
         assert side.tokens([PAD, UNK, BOS, EOS]) == ["<pad>", "<unk>", "<s>", "</s>"]
@@ -174,7 +175,7 @@ def test_special_ids_and_broken_bytes_decode_to_text() -> None:
 @settings(max_examples=150, deadline=None)
 @example(line="  ☃☃ b\u3000☃ ")
 @given(line=LINES)
-def test_words_of_tokens_agree_with_the_decoded_text(kind: TokenizerKind, line: str) -> None:
+def test_words_of_tokens_agree_with_the_decoded_text(kind: Kind, line: str) -> None:
     side = trained(kind).source
     (ids,) = side.encode([line])
     words, owners = side.decode([ids])[0].split(), side.word_of_token(ids)
@@ -190,7 +191,7 @@ def test_words_of_tokens_agree_with_the_decoded_text(kind: TokenizerKind, line: 
 
 
 def test_white_space_belongs_to_the_word_that_follows() -> None:
-    side = trained("char").source
+    side = trained("codepoint").source
     (ids,) = side.encode(["ab  c d "])
     assert side.word_of_token(ids) == [0, 0, 1, 1, 1, 2, 2, 2]
     assert side.word_of_token([BOS, *ids[:2], EOS]) == [0, 0, 0, 0]
@@ -201,7 +202,7 @@ def test_lines_are_normalised_first() -> None:
     composed, decomposed = "각é", unicodedata.normalize("NFD", "각é")
     nfc = trained("bpe").source
     assert nfc.encode([decomposed]) == nfc.encode([composed])
-    sides = trained("bpe", True, normalize_source="nfkc", normalize_target="none")
+    sides = trained("bpe", True, forms=("nfkc", "none"))
     assert sides.joint
     assert sides.source.decode(sides.source.encode(["ﬁ½"])) == ["fi1⁄2"]
     assert sides.target.decode(sides.target.encode([decomposed + "ﬁ"])) == [decomposed + "ﬁ"]
@@ -209,16 +210,16 @@ def test_lines_are_normalised_first() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_saved_and_loaded_it_is_the_same(kind: TokenizerKind, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_is_the_same(kind: Kind, tmp_path: Path) -> None:
     for joint in (False, True):
         for target_form in ("nfc", "nfd"):
-            tokenizer = trained(kind, joint, normalize_target=target_form)
+            tokenizer = trained(kind, joint, forms=("nfc", target_form))
             tokenizer.save(tmp_path / "tokenizer.json")
             again = Tokenizer.load(tmp_path / "tokenizer.json")
-            assert (again.kind, again.joint) == (kind, joint)
+            assert again.joint == joint
             for name in ("source", "target"):
                 old, new = getattr(tokenizer, name), getattr(again, name)
-                assert (new.normalization, new.vocab_size) == (old.normalization, old.vocab_size)
+                assert (new.segmentation, new.vocab_size) == (old.segmentation, old.vocab_size)
                 lines = [*corpus("ko")[:50], *corpus("en")[:50], "\x00 ▁ ☃"]
                 assert new.encode(lines) == old.encode(lines)
 
@@ -226,12 +227,13 @@ def test_saved_and_loaded_it_is_the_same(kind: TokenizerKind, tmp_path: Path) ->
 TRAIN = """
 import sys, hashlib
 from s2scli.corpus import Lines, sample_corpus
+from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
 from pathlib import Path
 lines = [list(Lines(sample_corpus() / f"train.{x}"))[:1500] for x in ("en", "ko")]
-for kind in ("bpe", "unigram", "char", "word"):
-    tokenizer = Tokenizer.train(*lines, kind=kind, vocab_size=1000, joint=False,
-                                normalize_source="nfc", normalize_target="nfc")
+for kind in ("bpe", "unigram", "word", "character", "codepoint", "symbol"):
+    side = Segmentation(kind=kind)
+    tokenizer = Tokenizer.train(*lines, source=side, target=side, vocab_size=1000, joint=False)
     tokenizer.save(Path(sys.argv[1]) / kind)
 """
 
@@ -260,50 +262,58 @@ def test_files_that_cannot_be_loaded(tmp_path: Path) -> None:
     trained("bpe").save(path)
     good = path.read_text(encoding="utf-8")
     content = json.loads(good)
+    trained("symbol").save(path)
+    symbols = json.loads(path.read_text(encoding="utf-8"))
+    no_ids = {"model": {"type": "BPE", "vocab": {"a": 7}, "merges": []}}
+
+    def changed(whole: dict[str, Any], **changes: Any) -> dict[str, Any]:
+        return {**whole, "source": {**whole["source"], **changes}}
+
     broken: list[Any] = [
         "",
         good[: len(good) // 2],
         "[]",
         "{}",
-        '{"format": 1}',
-        {**content, "kind": "other"},
+        '{"format": 2}',
         {**content, "target": None},
+        {**content, "joint": True},
         {**content, "source": {}},
-        {
-            **content,
-            "source": {**content["source"], "model": {"type": "BPE", "vocab": {"a": 7}, "merges": []}},
-        },
-        {**content, "normalize": {"source": "nfc"}},
+        {key: value for key, value in content.items() if key != "tags"},
+        changed(content, kind="other"),
+        changed(content, normalize="nf"),
+        changed(content, written="nfkc"),
+        changed(content, features="no"),
+        changed(content, vocabulary=no_ids),
+        changed(content, vocabulary=["a"]),
+        changed(symbols, separator=""),
+        changed(symbols, separator=3),
+        changed(symbols, vocabulary=["a", "a"]),
+        changed(symbols, vocabulary=["a", ""]),
+        changed(symbols, vocabulary=[1]),
+        changed(symbols, vocabulary=7),
     ]
     for bad in broken:
         path.write_text(bad if isinstance(bad, str) else json.dumps(bad), encoding="utf-8")
         with pytest.raises(S2SError, match=r"not a tokenizer|damaged") as caught:
             Tokenizer.load(path)
         assert caught.value.where == str(path)
-    path.write_text(json.dumps({**content, "format": 2}), encoding="utf-8")
-    with pytest.raises(S2SError, match=r"format 2.*Install a newer"):
+    path.write_text(json.dumps({**content, "format": 3}), encoding="utf-8")
+    with pytest.raises(S2SError, match=r"format 3.*Install a newer"):
         Tokenizer.load(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_hardly_any_text(kind: TokenizerKind) -> None:
+def test_hardly_any_text(kind: Kind) -> None:
     for lines in (["a"], [""], [" "], []):
-        tokenizer = Tokenizer.train(
-            lines,
-            ["b c"],
-            kind=kind,
-            vocab_size=300,
-            joint=False,
-            normalize_source="nfc",
-            normalize_target="nfc",
-        )
-        if kind != "word":
+        side = Segmentation(kind=kind)
+        tokenizer = Tokenizer.train(lines, ["b c"], source=side, target=side, vocab_size=300, joint=False)
+        if kind in LOSSLESS:
             assert tokenizer.source.decode(tokenizer.source.encode(["a b"])) == ["a b"]
         assert tokenizer.source.vocab_size <= 300
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_the_smallest_vocabulary(kind: TokenizerKind) -> None:
+def test_the_smallest_vocabulary(kind: Kind) -> None:
     side = trained(kind, vocab_size=300).target
     assert 290 <= side.vocab_size <= 300
     assert side.decode(side.encode(corpus("ko")[:100])) == corpus("ko")[:100]
@@ -311,29 +321,27 @@ def test_the_smallest_vocabulary(kind: TokenizerKind) -> None:
 
 def test_the_alphabet_leaves_room_for_words() -> None:
     lines = ["".join(chr(0x4E00 + (i * j) % 5000) for j in range(1, 40)) for i in range(3000)]
-    settings: Any = {"vocab_size": 1000, "joint": True, "normalize_source": "nfc", "normalize_target": "nfc"}
-    for kind in ("bpe", "unigram"):
-        side: SideTokenizer = Tokenizer.train(lines, [], kind=kind, **settings).source
+    for kind in LOSSLESS:
+        side = learnt(lines, kind, 1000)
         assert side.vocab_size <= 1000
-        learnt = side.tokens(list(range(FIRST_BYTE + 256, side.vocab_size)))
-        assert sum(len(piece) == 1 for piece in learnt) <= 372
-    assert Tokenizer.train(lines, [], kind="char", **settings).source.vocab_size == 1000
+        pieces = side.tokens(list(range(FIRST_BYTE + 256, side.vocab_size)))
+        assert sum(len(piece) == 1 for piece in pieces) <= 372
+    assert learnt(lines, "character", 1000).vocab_size == 1000
 
 
 def test_too_many_words_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [f"frequent words {i}x often {i * i}y" for i in range(20_000)]
     store = LineStore()
-    store.add(lines, form="nfc", kind="bpe")
+    store.add(lines, Segmentation(kind="bpe"))
     monkeypatch.setattr(vocabulary, "WORD_CHARACTERS", 20_000)
     counts, complete = store.words()
     assert not complete
     assert sum(map(len, counts)) <= 20_000
     assert counts["frequent"] == counts["often"] == 20_000
     assert len(counts) > 1000
-    settings: Any = {"joint": True, "normalize_source": "nfc", "normalize_target": "nfc"}
-    side = Tokenizer.train(lines, lines, kind="bpe", vocab_size=600, **settings).source
+    side = learnt(lines, "bpe", 600)
     assert side.tokens(side.encode(["words often"])[0]) == ["▁words", "▁often"]
-    assert Tokenizer.train(lines, lines, kind="unigram", vocab_size=600, **settings).source.vocab_size > 270
+    assert learnt(lines, "unigram", 600).vocab_size > 270
 
 
 def test_letters_shared() -> None:
@@ -356,3 +364,27 @@ def test_automatic_sizes_grow_with_the_data() -> None:
     assert sizes[0] >= 300
     assert sizes[-1] <= 200_000
     assert all(size % 100 == 0 for size in sizes)
+
+
+def test_a_tokenizer_of_format_1_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "tokenizer.json"
+    bpe, lines = trained("bpe"), corpus("en")[:50]
+    libraries = [s.vocabulary.definition for s in (bpe.source, bpe.target)]
+    forms = {"source": "nfc", "target": "nfd"}
+    old = {"format": 1, "kind": "bpe", "joint": False, "normalize": forms}
+    path.write_text(json.dumps({**old, "source": libraries[0], "target": libraries[1]}))
+    read = Tokenizer.load(path)
+    assert read.source.encode(lines) == bpe.source.encode(lines)
+    assert read.target.segmentation == Segmentation(kind="bpe", normalize="nfd")
+    # The kind char, code points with bytes, is that of such a file alone.
+    path.write_text(
+        json.dumps({**old, "kind": "char", "joint": True, "source": libraries[0], "target": None})
+    )
+    assert Tokenizer.load(path).joint
+    assert FIRST_BYTE + 0xE2 in Tokenizer.load(path).source.encode(["☃"])[0]
+    vocabulary = {"<pad> ": 0, "<unk> ": 1, "<s> ": 2, "</s> ": 3, "the": 4, "window": 5}
+    words = {"model": {"type": "WordLevel", "vocab": vocabulary}}
+    path.write_text(json.dumps({**old, "kind": "word", "joint": True, "source": words, "target": None}))
+    read = Tokenizer.load(path)
+    assert read.source.encode(["the  open window"]) == [[4, UNK, 5]]
+    assert read.source.decode([[4, UNK, 5]]) == ["the <unk> window"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +14,15 @@ from pathlib import Path
 
 import pytest
 from conftest import quiet, run_s2s
+from safetensors.numpy import load_file, save_file
 
 from s2scli.alignment import pharaoh, word_alignment
 from s2scli.checkpoint import load_model
 from s2scli.errors import UsageError
+from s2scli.formats import escape_tabs
 from s2scli.runtime import set_up
+from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
-from s2scli.translate import escape_tabs
 from s2scli.translator import SearchOptions, Translator
 
 LINES = ["a b c", "", "h g f e", "   ", "b", "c d e f a", "a b c"]
@@ -259,12 +262,17 @@ def test_memory_is_bounded_by_windows_not_by_the_input(translator: Translator) -
     assert taken <= 100 + 4 * 16
 
 
-@pytest.mark.parametrize("kind", ["char", "bpe", "word"])
+@pytest.mark.parametrize("kind", ["codepoint", "bpe", "word"])
 def test_a_sentence_is_cut_between_words_and_loses_nothing(trained: Path, kind: str) -> None:
     lines = ["alpha beta gamma delta", "a much longer word stands here", "x"] * 30
     model, _, _ = load_model(trained)
     tokenizer = Tokenizer.train(
-        lines, lines, kind=kind, vocab_size=400, joint=True, normalize_source="nfc", normalize_target="nfc"
+        lines,
+        lines,
+        source=Segmentation(kind=kind),
+        target=Segmentation(kind=kind),
+        vocab_size=400,
+        joint=True,
     )
     for most in (1, 3, 12):
         runtime = set_up("cpu", "fp32", 1)
@@ -340,3 +348,24 @@ def test_a_picture_is_replaced_only_with_force(trained: Path, tmp_path: Path) ->
     )
     assert done.returncode == 0, done.stderr
     assert "<svg" in picture.read_text()
+
+
+def test_a_shortlist_needs_its_own_lexicon(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained / "best", run)
+    assert run_s2s("translate", "--run", run, "--shortlist", 5, stdin="a b\n").stdout == "b a\n"
+    lexicon = load_file(run / "lexicon.safetensors")
+    for damage in (
+        {"likely": lexicon["likely"][:-1]},
+        {"frequent": lexicon["frequent"] + 10_000},
+        {"likely": None},
+    ):
+        changed = {k: v for k, v in (lexicon | damage).items() if v is not None}
+        save_file(changed, run / "lexicon.safetensors")
+        done = run_s2s("translate", "--run", run, "--shortlist", 5, stdin="a b\n")
+        assert done.returncode == 1
+        assert "does not belong" in done.stderr and "lexicon.safetensors" in done.stderr
+    (run / "lexicon.safetensors").unlink()
+    done = run_s2s("translate", "--run", run, "--shortlist", 5, stdin="a b\n")
+    assert done.returncode == 1
+    assert "no lexicon" in done.stderr

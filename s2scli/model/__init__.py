@@ -1,12 +1,14 @@
 """The model: encoder, attention, decoder and search. It needs torch and ModelConfig, nothing else.
 
 Read in this order: ``rnn`` (what a state is), ``attention`` (equations 1-3),
-``encoder``, ``decoder`` (equations 4-6), ``seq2seq`` (the whole), ``loss``, ``search``.
+``encoder``, ``decoder`` (equations 4-6), ``seq2seq`` (the whole), ``loss``, ``search`` and ``beam``.
 """
 
 from s2scli.model.batch import Batch
-from s2scli.model.search import Hypothesis, SearchLimits, StepModel, beam_search, greedy_search, sample_search
+from s2scli.model.beam import beam_search
+from s2scli.model.search import SearchLimits, StepModel, forced_search, greedy_search, sample_search
 from s2scli.model.seq2seq import Seq2Seq
+from s2scli.model.trail import Hypothesis
 
 __all__ = [
     "Batch",
@@ -15,6 +17,7 @@ __all__ = [
     "Seq2Seq",
     "StepModel",
     "beam_search",
+    "forced_search",
     "greedy_search",
     "sample_search",
 ]

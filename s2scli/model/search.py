@@ -1,4 +1,4 @@
-"""Search: greedy, beam and sampling over one small protocol.
+"""Search over one small protocol: what it may do, and the searches that follow one path a sentence.
 
 Search knows a model only as something that can make a step and a state that can be
 reordered, so it is tested on a hand-made table, and an ensemble or a faster stepper is
@@ -8,6 +8,7 @@ just another implementation.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from s2scli.config import BOS, EOS, PAD
+from s2scli.model.trail import Hypothesis, Trail
 
 
 class State(Protocol):
@@ -32,7 +34,11 @@ class StepModel(Protocol[StateT]):
     """A model that appends one token to each hypothesis and foresees the next."""
 
     def step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, Tensor | None, StateT]:
-        """Tokens (B, k) to log-probabilities (B, k, V), weights (B, k, S) or None, and the next state."""
+        """Tokens (B, k) to log-probabilities (B, k, V), weights (B, k, S) or None, and the next state.
+
+        V may be a selection of the vocabulary, and tokens are then numbers in it, as long as the
+        special tokens keep their ids. The caller may write into the log-probabilities.
+        """
         ...
 
 
@@ -54,24 +60,22 @@ class SearchLimits:
     keep_attention: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Hypothesis:
-    """A translation in tokens.
+class History:
+    """The tokens (B, k, t) of the hypotheses so far, kept only where a rule looks back at them."""
 
-    Attributes:
-        tokens: Ids without EOS.
-        complete: It ended with EOS, rather than at the maximum length.
-        log_probability: log p(tokens, EOS | source) in nats; without EOS if not complete.
-        score: ``log_probability`` / length^a, what hypotheses are ranked by.
-        attention: Weights (T, S) of each step, the one that emitted EOS included, if they were kept;
-            S is the padded width of the batch.
-    """
+    def __init__(self, like: Tensor, ngram: int) -> None:
+        self.ngram = ngram
+        self.tokens = like.new_empty(*like.shape, 0)
 
-    tokens: tuple[int, ...]
-    complete: bool
-    log_probability: float
-    score: float
-    attention: Tensor | None = None
+    def allowed(self, log_p: Tensor) -> Tensor:
+        """log_p (B, k, V) with -inf for what the rule forbids."""
+        return forbid_repeats(log_p, self.tokens, self.ngram) if self.ngram else log_p
+
+    def follow(self, sentences: Tensor, hypotheses: Tensor, tokens: Tensor) -> None:
+        """Hypothesis j of sentence i was ``hypotheses[i, j]`` of ``sentences[i]`` and has a new token."""
+        if self.ngram:
+            chosen = self.tokens[sentences.unsqueeze(1), hypotheses]
+            self.tokens = torch.cat([chosen, tokens.unsqueeze(2)], dim=2)
 
 
 def forbid_repeats(log_p: Tensor, history: Tensor, n: int) -> Tensor:
@@ -85,80 +89,46 @@ def forbid_repeats(log_p: Tensor, history: Tensor, n: int) -> Tensor:
     return log_p.scatter(2, torch.where(repeated, runs[..., -1], PAD), -math.inf)
 
 
-class _Track:
-    """The hypotheses so far: tokens (b, k, t) and, if kept, attention (b, k, t, S)."""
-
-    def __init__(self, tokens: Tensor, attention: Tensor | None) -> None:
-        self.tokens = tokens
-        self.attention = attention
-
-    @classmethod
-    def empty(cls, sentences: int, device: torch.device) -> _Track:
-        return cls(torch.empty(sentences, 1, 0, dtype=torch.int64, device=device), None)
-
-    def with_attention(self, weights: Tensor | None, keep: bool) -> _Track:
-        """The track with the weights (b, k, S) of the step that is about to add a token."""
-        if not keep or weights is None:
-            return self
-        latest = weights.float().unsqueeze(2)
-        attention = latest if self.attention is None else torch.cat([self.attention, latest], dim=2)
-        return _Track(self.tokens, attention)
-
-    def select(self, sentences: Tensor, hypotheses: Tensor) -> _Track:
-        tokens = self.tokens[sentences.unsqueeze(1), hypotheses]
-        attention = None if self.attention is None else self.attention[sentences.unsqueeze(1), hypotheses]
-        return _Track(tokens, attention)
-
-    def append(self, tokens: Tensor) -> _Track:
-        return _Track(torch.cat([self.tokens, tokens.unsqueeze(2)], dim=2), self.attention)
-
-    def hypothesis(self, i: int, k: int, log_p: float, complete: bool, penalty: float) -> Hypothesis:
-        tokens = tuple(self.tokens[i, k].tolist())
-        length = len(tokens) + complete
-        return Hypothesis(
-            tokens=tokens,
-            complete=complete,
-            log_probability=log_p,
-            score=log_p / max(1, length) ** penalty,
-            attention=None if self.attention is None else self.attention[i, k].cpu(),
-        )
-
-
-def _all(count: int, device: torch.device) -> Tensor:
-    return torch.arange(count, device=device)
-
-
-def _one_path(model: StepModel[Any], state: Any, limits: SearchLimits, choose: Any) -> list[Hypothesis]:
+def _one_path(
+    model: StepModel[Any],
+    state: Any,
+    limits: SearchLimits,
+    choose: Callable[[Tensor, Tensor, int], Tensor],
+) -> list[Hypothesis]:
     """Follow one hypothesis a sentence; ``choose(log_p (b, V), rows (b,), t)`` gives the next tokens (b,)."""
     device = limits.max_lengths.device
-    rows = _all(limits.max_lengths.numel(), device)
-    results: list[Hypothesis | None] = [None] * rows.numel()
-    total = torch.zeros(rows.numel(), device=device)
-    tokens = torch.full((rows.numel(), 1), BOS, device=device)
-    track = _Track.empty(rows.numel(), device)
+    sentences = limits.max_lengths.numel()
+    rows = torch.arange(sentences, device=device)
+    total = torch.zeros(sentences, device=device)
+    tokens = torch.full((sentences, 1), BOS, device=device)
+    trail, history = Trail(sentences, 1), History(tokens, limits.no_repeat_ngram)
+    log_probability = torch.zeros(sentences, device=device)
+    lengths = torch.zeros(sentences, dtype=torch.int64, device=device)
+    complete = torch.zeros(sentences, dtype=torch.bool, device=device)
     t = 0
     while rows.numel():
         t += 1
         log_p, weights, state = model.step(tokens, state)
-        track = track.with_attention(weights, limits.keep_attention)
-        following = choose(forbid_repeats(log_p, track.tokens, limits.no_repeat_ngram)[:, 0], rows, t - 1)
+        if limits.keep_attention:
+            trail.attend(rows, weights)
+        following = choose(history.allowed(log_p)[:, 0], rows, t - 1)
         total = total + log_p[:, 0].gather(1, following.unsqueeze(1)).squeeze(1)
+        tokens = following.unsqueeze(1)
+        trail.add(rows, torch.zeros_like(tokens), tokens)
         ended = following == EOS
         stopped = ended | (limits.max_lengths[rows] <= t)
-        last, track = track, track.append(following.unsqueeze(1))
-        tokens = following.unsqueeze(1)
         if stopped.any():
-            for i in stopped.nonzero().squeeze(1).tolist():
-                complete = bool(ended[i])
-                source = last if complete else track
-                results[int(rows[i])] = source.hypothesis(
-                    i, 0, float(total[i]), complete, limits.length_penalty
-                )
+            gone = rows[stopped]
+            log_probability[gone], complete[gone] = total[stopped], ended[stopped]
+            lengths[gone] = t - ended[stopped].long()
             keep = (~stopped).nonzero().squeeze(1)
-            first = torch.zeros(keep.numel(), 1, dtype=torch.int64, device=device)
-            state, track = state.select(keep, first), track.select(keep, first)
+            state = state.select(keep, torch.zeros_like(tokens[keep]))
             rows, total, tokens = rows[keep], total[keep], tokens[keep]
-    return [r for r in results if r is not None]
+        else:
+            keep = torch.arange(rows.numel(), device=device)
+        history.follow(keep, torch.zeros_like(tokens), tokens)
+    places = torch.arange(sentences, device=device)
+    return trail.read(places, lengths, complete, log_probability, limits.length_penalty)
 
 
 def greedy_search(model: StepModel[StateT], state: StateT, limits: SearchLimits) -> list[Hypothesis]:
@@ -202,87 +172,34 @@ def sample_search(
         cut[:, 0] = False
         if top_k:
             cut[:, top_k:] = True
-        mass = p.masked_fill(cut, 0.0).cumsum(-1)
+        kept = p.masked_fill(cut, 0.0)
+        mass = kept.cumsum(-1)
         draw = uniforms[rows, t].unsqueeze(1).to(mass.dtype) * mass[:, -1:]
-        return order.gather(1, (mass <= draw).sum(-1, keepdim=True).clamp(max=p.size(1) - 1)).squeeze(1)
+        # A number just below 1 may be rounded up to all of the mass; what has none is never drawn.
+        last = (kept > 0).sum(-1, keepdim=True) - 1
+        return order.gather(1, (mass <= draw).sum(-1, keepdim=True).minimum(last)).squeeze(1)
 
     return _one_path(model, state, limits, choose)
 
 
-def beam_search(
-    model: StepModel[StateT], state: StateT, limits: SearchLimits, *, beam: int, n_best: int = 1
-) -> list[list[Hypothesis]]:
-    """Keep the ``beam`` most probable beginnings at each step.
-
-    A hypothesis whose EOS is among the best ``beam`` continuations is finished. A sentence leaves
-    the batch at its maximum length, or when it has ``beam`` finished hypotheses and no live one has a
-    better score than the ``n_best``-th of them. Without the second condition, improbable early ends
-    of one good hypothesis could fill the beam before it comes to its own end.
+def forced_search(model: StepModel[StateT], state: StateT, targets: Tensor, lengths: Tensor) -> Tensor:
+    """The log-probability of given tokens, by the same steps that a search makes.
 
     Args:
         model: Makes the steps.
         state: Of B sentences with one empty hypothesis each.
-        limits: Lengths and rules; their device is the device of the search.
-        beam: Hypotheses kept for each sentence.
-        n_best: Hypotheses returned for each sentence, at most (``beam`` at most).
+        targets: (B, T) ids, EOS at the end of each row, then padding.
+        lengths: (B,) number of ids in each row, EOS included.
 
     Returns:
-        For each sentence its hypotheses, the best first, finished ones before those that the
-        maximum length cut.
+        log p of each token given those before it, (B, T); 0 on padding.
     """
-    device = limits.max_lengths.device
-    sentences = limits.max_lengths.numel()
-    rows = _all(sentences, device)
-    found: list[list[Hypothesis]] = [[] for _ in range(sentences)]
-    total = torch.zeros(sentences, 1, device=device)  # log p of each live hypothesis
-    tokens = torch.full((sentences, 1), BOS, device=device)
-    track = _Track.empty(sentences, device)
-    finished = torch.zeros(sentences, dtype=torch.int64, device=device)
-    scores = torch.full((sentences, n_best), -math.inf, device=device)  # of the best finished, in order
-    t = 0
-    while rows.numel():
-        t += 1
-        log_p, weights, state = model.step(tokens, state)
-        track = track.with_attention(weights, limits.keep_attention)
-        log_p = forbid_repeats(log_p, track.tokens, limits.no_repeat_ngram)
-        ending = total + log_p[:, :, EOS]  # (b, k)
-        going = log_p.index_fill(2, torch.tensor(EOS, device=device), -math.inf)
-        # The best of each hypothesis first, and only then across the hypotheses of a sentence.
-        width = min(beam, log_p.size(2))
-        best, best_token = going.topk(width, dim=-1)
-        candidates = (total.unsqueeze(2) + best).flatten(1)  # (b, k·width)
-        live = min(beam, candidates.size(1))
-        total, chosen = candidates.topk(live, dim=-1)
-        parent, following = chosen // width, best_token.flatten(1).gather(1, chosen)
-
-        # EOS counts where it is among the best `beam` of all continuations, itself included.
-        rank = (total.unsqueeze(1) > ending.unsqueeze(2)).sum(-1) + (
-            ending.unsqueeze(1) > ending.unsqueeze(2)
-        ).sum(-1)
-        ended = (rank < beam) & (ending > -math.inf)
-        finished = finished + ended.sum(-1)
-        length = t**limits.length_penalty
-        ends = (ending / length).masked_fill(~ended, -math.inf)
-        scores = torch.cat([scores, ends], dim=1).topk(n_best, dim=1).values
-        limit = limits.max_lengths[rows] <= t
-        stopped = (finished >= beam) & (scores[:, -1] >= total[:, 0] / length)
-        stopped = stopped | limit | (total[:, 0] == -math.inf)
-        if ended.any():
-            for i, k in ended.nonzero().tolist():
-                hypothesis = track.hypothesis(i, k, float(ending[i, k]), True, limits.length_penalty)
-                found[int(rows[i])].append(hypothesis)
-        keep = (~stopped).nonzero().squeeze(1) if stopped.any() else _all(rows.numel(), device)
-        for i in (limit & (finished < n_best)).nonzero().squeeze(1).tolist():
-            cut = track.select(torch.tensor([i], device=device), parent[i : i + 1]).append(
-                following[i : i + 1]
-            )
-            for k in range(live):
-                if total[i, k] > -math.inf:
-                    hypothesis = cut.hypothesis(0, k, float(total[i, k]), False, limits.length_penalty)
-                    found[int(rows[i])].append(hypothesis)
-        parent, tokens = parent[keep], following[keep]
-        state, track = state.select(keep, parent), track.select(keep, parent).append(tokens)
-        rows, total, finished, scores = rows[keep], total[keep], finished[keep], scores[keep]
-    # A model whose weights are no numbers finds nothing; a sentence still gets its (empty) hypothesis.
-    nothing = [Hypothesis(tokens=(), complete=False, log_probability=-math.inf, score=-math.inf)]
-    return [sorted(h, key=lambda x: (not x.complete, -x.score))[:n_best] or nothing for h in found]
+    previous = torch.full_like(targets[:, :1], BOS)
+    found = []
+    for t in range(targets.size(1)):
+        following = targets[:, t : t + 1]
+        log_p, _, state = model.step(previous, state)
+        found.append(log_p[:, 0].gather(1, following))
+        previous = following
+    beyond = torch.arange(targets.size(1), device=targets.device) >= lengths.unsqueeze(1)
+    return torch.cat(found, dim=1).masked_fill(beyond, 0.0)

@@ -1,0 +1,82 @@
+"""Matrices in the form that multiplies fastest when search calls them thousands of times.
+
+Held once in the working number format: fp32; bf16, laid out as the processor's kernels want it;
+or 8-bit integers, a quarter of the bytes and up to four times the multiplications per second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["fp32", "bf16", "int8"]
+Multiply = Callable[[Tensor], Tensor]
+"""x (N, k) to x Wᵀ + b (N, m)."""
+
+
+def has_int8() -> bool:
+    """Whether this build of torch has the 8-bit kernels, and the processor the instructions for them."""
+    vnni = getattr(torch.cpu, "_is_vnni_supported", None)
+    return hasattr(torch.ops.onednn, "qlinear_prepack") and vnni is not None and bool(vnni())
+
+
+def pack(weight: Tensor, bias: Tensor | None, kind: Kind, *, bound: float | None = None) -> Multiply:
+    """A matrix W (m, k) and a bias (m,), in fp32, ready to be multiplied with.
+
+    Args:
+        kind: The number format; the result of ``bf16`` is bf16, of the others fp32.
+        bound: No input is larger in magnitude. Where it is known, as of everything that comes out
+            of a tanh, 8-bit inputs need not be scaled row by row.
+    """
+    if kind == "int8":
+        return _int8(weight, bias, bound)
+    if kind == "bf16":
+        return _bf16(weight.bfloat16(), None if bias is None else bias.bfloat16())
+    plain = weight.contiguous()
+    return lambda x: torch.nn.functional.linear(x, plain, bias)
+
+
+def _bf16(weight: Tensor, bias: Tensor | None) -> Multiply:
+    plain = weight.contiguous()
+    # As torch's compiler calls them: the same product, without laying the weights out anew at each call.
+    if plain.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
+        return lambda x: torch.nn.functional.linear(x, plain, bias)
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(plain, None)
+    linear = torch.ops.mkldnn._linear_pointwise
+    return lambda x: linear(x, laid_out, bias, "none", [], "")
+
+
+_ZERO = 128
+"""The unsigned byte that stands for 0: the kernels want unsigned inputs and signed weights."""
+
+
+def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
+    """With a scale for each output (its largest weight is 127), and one for each input row or for all."""
+    scales = (weight.abs().amax(dim=1) / 127).clamp_min(1e-12)
+    whole = (weight / scales.unsqueeze(1)).round_().to(torch.int8)
+    laid_out = torch.ops.onednn.qlinear_prepack(whole, None)
+    zeros = torch.zeros(weight.size(0), dtype=torch.int32)
+    multiply = torch.ops.onednn.qlinear_pointwise
+
+    def product(x: Tensor, steps: float, add: Tensor | None) -> Tensor:
+        # Half a step more, and what is cut off behind the point has been rounded.
+        whole_x = torch.add(_ZERO + 0.5, x, alpha=steps).clamp_(0, 255).to(torch.uint8)
+        result: Tensor = multiply(
+            whole_x, 1 / steps, _ZERO, laid_out, scales, zeros, add, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return result
+
+    if bound is not None:
+        steps = 127 / bound
+        return lambda x: product(x, steps, bias)
+
+    def by_row(x: Tensor) -> Tensor:
+        # A scale of the whole batch would make a translation depend on its neighbours.
+        largest = x.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12)
+        result = product(x / largest, 127.0, None).mul_(largest)
+        return result if bias is None else result.add_(bias)
+
+    return by_row

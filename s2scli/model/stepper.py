@@ -1,0 +1,313 @@
+"""The decoder once more, for search alone: the same equations on weights prepared for single steps.
+
+`Decoder` shows the equations and trains; this one makes the same step with
+
+- the matrices packed in the working number format (``packed``);
+- the embeddings' input projection looked up in a table instead of multiplied;
+- W [a; s] = W_a a + W_s s split, and W_a h_i computed once per source token: as the weights α sum
+  what they weigh, Σ α_i (W_a h_i) is W_a a;
+- the output layer cut to a shortlist, if one is given.
+
+Tests hold the two equal.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from s2scli.model.packed import Kind, Multiply, pack
+from s2scli.model.rnn import RNNLayer
+from s2scli.model.seq2seq import Seq2Seq
+from s2scli.model.shortlist import Shortlist
+
+_MULTIPLE = 64
+"""The output layer gets so many columns, or several times as many; the surplus has probability 0."""
+_TABLE_ROWS = 80
+"""Hypotheses from which on a batch is worth computing the table of input projections."""
+_TABLE_LIMIT = 1 << 28
+"""Numbers in the largest table."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """The output layer, over the whole vocabulary or what a shortlist leaves of it.
+
+    Attributes:
+        logits: x (N, e) to (N, C).
+        width: C.
+        columns: (C,) the token of each column, None where that is its own number.
+        allowed: (B, C), 0 for a column in the sentence's own shortlist, else -inf; None if all are.
+    """
+
+    logits: Multiply
+    width: int
+    columns: Tensor | None = None
+    allowed: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepperState:
+    """What the stepper carries for B sentences with ``beam`` hypotheses each.
+
+    Attributes:
+        keys: (B, S, h).
+        values: (B, S, h), W_a h_i.
+        padding: (B, 1, S), 0 where there is a source token and -inf on padding.
+        hidden: Of each layer (N, h), N = B·beam.
+        cell: Of each layer (N, h) in fp32; none for a GRU.
+        attentional: s̃_{t-1} (N, h), if it is fed to the next step.
+        output: The output layer.
+    """
+
+    keys: Tensor
+    values: Tensor
+    padding: Tensor
+    hidden: tuple[Tensor, ...]
+    cell: tuple[Tensor, ...]
+    attentional: Tensor | None
+    output: Output
+    beam: int
+
+    def select(self, sentences: Tensor, hypotheses: Tensor) -> StepperState:
+        """Hypothesis j of sentence i goes on with ``hypotheses[i, j]`` of ``sentences[i]``."""
+        rows = (sentences.unsqueeze(1) * self.beam + hypotheses).flatten()
+        keys, values, padding, output = self.keys, self.values, self.padding, self.output
+        if sentences.numel() != keys.size(0):  # the order of sentences never changes, they only leave
+            same = values is keys
+            keys = keys.index_select(0, sentences)
+            values = keys if same else values.index_select(0, sentences)
+            padding = padding.index_select(0, sentences)
+            if output.allowed is not None:
+                allowed = output.allowed.index_select(0, sentences)
+                output = replace(output, allowed=allowed)
+        return StepperState(
+            keys=keys,
+            values=values,
+            padding=padding,
+            hidden=tuple(h.index_select(0, rows) for h in self.hidden),
+            cell=tuple(c.index_select(0, rows) for c in self.cell),
+            attentional=None if self.attentional is None else self.attentional.index_select(0, rows),
+            output=output,
+            beam=hypotheses.size(1),
+        )
+
+
+def _tanh(x: Tensor) -> Tensor:
+    """The hyperbolic tangent of fp32 numbers, to 1e-7, by way of the sigmoid, which torch computes faster."""
+    return (2.0 * x).sigmoid_().mul_(2.0).sub_(1.0)
+
+
+class _Layer:
+    """One LSTM or GRU layer; its input is an embedding, or what other layers say, or both side by side."""
+
+    def __init__(self, layer: RNNLayer, embedding: Tensor | None, kind: Kind, bound: float) -> None:
+        """Pack a layer.
+
+        Args:
+            embedding: (V, e), if the first e inputs are an embedding.
+            bound: No other input and no state is larger in magnitude.
+        """
+        self.lstm = layer.kind == "lstm"
+        self.gates = layer.weight_ih.size(0)
+        width = 0 if embedding is None else embedding.size(1)
+        w_ih, w_hh, b_ih, b_hh = (w.detach() for w in layer.parameters_in_order)
+        if self.lstm:
+            # tanh(x) = 2 σ(2x) - 1, so that all four gates i, f, g, o are sigmoids of one product.
+            twice = torch.ones(4, layer.hidden, device=w_ih.device)
+            twice[2] = 2.0
+            w_ih, w_hh, b_ih = (w * twice.view(-1, *[1] * (w.dim() - 1)) for w in (w_ih, w_hh, b_ih + b_hh))
+        rest = w_ih[:, width:]
+        self.embedding = embedding
+        self.table: Tensor | None = None
+        self.from_embedding: Multiply | None = None
+        if embedding is not None:  # computed once, or for few rows: no reason for 8 bits
+            self.from_embedding = pack(w_ih[:, :width], b_ih, "fp32" if kind == "int8" else kind)
+        bias = None if embedding is not None else b_ih
+        self.from_input: Multiply | None = None
+        if self.lstm:
+            self.from_state = pack(torch.cat([rest, w_hh], dim=1), bias, kind, bound=bound)
+        else:  # r lies inside the tanh of n, between what comes from the state and the rest
+            self.from_state = pack(w_hh, b_hh, kind, bound=bound)
+            if rest.size(1):
+                self.from_input = pack(rest, bias, kind, bound=bound)
+
+    def prepare(self, rows: int, dtype: torch.dtype) -> None:
+        """Compute the table, if so many hypotheses make it worth while."""
+        if self.embedding is None or self.from_embedding is None or self.table is not None:
+            return
+        if rows >= _TABLE_ROWS and self.embedding.size(0) * self.gates <= _TABLE_LIMIT:
+            self.table = self.from_embedding(self.embedding).to(dtype)
+
+    def _embedded(self, ids: Tensor) -> Tensor | None:
+        """The gates' share (N, gates·h) of the embedded tokens (N,)."""
+        if self.table is not None:
+            return self.table.index_select(0, ids)
+        if self.embedding is None or self.from_embedding is None:
+            return None
+        return self.from_embedding(self.embedding.index_select(0, ids))
+
+    def __call__(
+        self, ids: Tensor, x: Tensor | None, hidden: Tensor, cell: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Tokens (N,), other inputs (N, d) or None and the state (N, h) to the next state."""
+        embedded, h = self._embedded(ids), hidden.size(1)
+        if cell is not None:
+            gates = self.from_state(hidden if x is None else torch.cat([x, hidden], dim=1))
+            if embedded is not None:
+                gates = gates.add_(embedded)
+            i, f, g, o = gates.float().sigmoid_().chunk(4, dim=1)
+            cell = (cell * f).addcmul_(i, g.mul_(2.0).sub_(1.0))
+            return _tanh(cell).mul_(o).to(hidden.dtype), cell
+        given = self.from_input(x) if self.from_input is not None and x is not None else None
+        if embedded is not None:
+            given = embedded if given is None else given + embedded
+        assert given is not None
+        own = self.from_state(hidden)
+        r, z = (given[:, : 2 * h] + own[:, : 2 * h]).sigmoid_().chunk(2, dim=1)
+        n = torch.tanh(given[:, 2 * h :] + r * own[:, 2 * h :])
+        return torch.lerp(n, hidden, z.to(n.dtype)).to(hidden.dtype), None
+
+
+class Stepper:
+    """Makes the steps of a search; a `StepModel`.
+
+    Args:
+        model: In fp32; it must encode in fp32 or bf16 from then on.
+        kind: The number format of the decoder's matrices. States are bf16 for ``bf16``, else fp32.
+    """
+
+    def __init__(self, model: Seq2Seq, kind: Kind) -> None:
+        self.model, self.kind = model, kind
+        self.dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+        config, decoder = model.config, model.decoder
+        self.feed, self.residual = config.feed, config.residual
+        self.attention = None
+        combine = decoder.combine.weight.detach()
+        encoder_bound = float(config.encoder_layers if config.residual else 1)
+        if decoder.attention is not None:
+            self.attention = copy.deepcopy(decoder.attention).to(self.dtype)
+            # A learnt projection of encoder states is not bounded as they are.
+            bounded = None if config.values == "projected" else encoder_bound
+            self.from_value = pack(combine[:, : config.hidden], None, kind, bound=bounded)
+            combine = combine[:, config.hidden :]
+        # Every layer adds at most 1 to what it was given; a state is a tanh's, or the encoder's last.
+        outputs = [float(i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
+        states = encoder_bound if config.bridge == "last" else 1.0
+        self.combine = pack(combine, decoder.combine.bias.detach(), kind, bound=outputs[-1])
+        embedding = decoder.embedding.weight.detach()
+        embedding = embedding.to(self.dtype)
+        self.layers = []
+        for i, layer in enumerate(decoder.rnn.layers):
+            assert isinstance(layer, RNNLayer)
+            bound = max(states, outputs[i - 1]) if i else states
+            self.layers.append(_Layer(layer, None if i else embedding, kind, bound))
+        self.narrow = None
+        if model.narrow is not None:
+            self.narrow = pack(model.narrow.weight.detach(), model.narrow.bias.detach(), kind, bound=1.0)
+        self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
+        self.output = self._columns(None)
+
+    def _columns(self, chosen: Tensor | None) -> Output:
+        """The output layer for the chosen tokens, or all, filled up with columns that never win."""
+        weight, bias = self._weight, self._bias
+        if chosen is not None:
+            weight, bias = weight.index_select(0, chosen), bias.index_select(0, chosen)
+        surplus = -weight.size(0) % _MULTIPLE
+        weight = torch.cat([weight, weight.new_zeros(surplus, weight.size(1))])
+        bias = torch.cat([bias, bias.new_full((surplus,), -math.inf)])
+        logits = pack(weight, bias, self.kind, bound=1.0 if self.narrow is None else None)
+        return Output(logits=logits, width=weight.size(0), columns=chosen)
+
+    def start(self, source: Tensor, lengths: Tensor, shortlist: Shortlist | None = None) -> StepperState:
+        """The state of one empty hypothesis for each of B sentences.
+
+        Args:
+            source: (B, S) ids; ``lengths`` (B,) of them are no padding.
+            shortlist: What the output layer is cut to.
+        """
+        encoded = self.model.encode(source, lengths)
+        first = self.model.decoder.start(encoded)
+        keys = values = encoded.outputs.to(self.dtype)
+        if self.attention is not None:
+            memory = self.attention.memory(keys, encoded.mask)
+            keys = memory.keys
+            values = self.from_value(memory.values.flatten(0, 1)).view_as(memory.values)
+        padding = torch.zeros(encoded.mask.shape, dtype=self.dtype, device=source.device)
+        output = self.output
+        if shortlist is not None:
+            chosen, allowed = shortlist.of(source)
+            output = self._columns(chosen)
+            mask = torch.where(allowed, 0.0, -math.inf)
+            mask = torch.nn.functional.pad(mask, (0, output.width - chosen.numel()))
+            output = replace(output, allowed=mask)
+        cell = first.rnn.cell
+        return StepperState(
+            keys=keys,
+            values=values,
+            padding=padding.masked_fill_(~encoded.mask, -math.inf).unsqueeze(1),
+            hidden=tuple(h.to(self.dtype) for h in first.rnn.hidden),
+            cell=() if cell is None else tuple(c.float() for c in cell),
+            attentional=None if first.attentional is None else first.attentional.to(self.dtype),
+            output=output,
+            beam=1,
+        )
+
+    def step(self, tokens: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None, StepperState]:
+        """Append ``tokens`` (B, beam) to the hypotheses.
+
+        Returns:
+            Log-probabilities of the next token (B, beam, C) in fp32, attention weights (B, beam, S)
+            or None, and the next state.
+        """
+        ids = tokens.flatten()
+        if state.output.columns is not None:
+            ids = state.output.columns.index_select(0, ids)
+        self.layers[0].prepare(ids.numel(), self.dtype)
+        hiddens: list[Tensor] = []
+        cells: list[Tensor] = []
+        x = state.attentional
+        for i, layer in enumerate(self.layers):
+            hidden, cell = layer(ids, x, state.hidden[i], state.cell[i] if state.cell else None)
+            hiddens.append(hidden)
+            if cell is not None:
+                cells.append(cell)
+            x = hidden + x if i and self.residual and x is not None else hidden
+        assert x is not None
+        vectors, weights = self._attend(x, tokens.size(1), state)
+        if self.feed == "state":
+            hiddens[-1] = vectors
+        following = StepperState(
+            keys=state.keys,
+            values=state.values,
+            padding=state.padding,
+            hidden=tuple(hiddens),
+            cell=tuple(cells),
+            attentional=vectors if self.feed == "input" else None,
+            output=state.output,
+            beam=tokens.size(1),
+        )
+        return self._log_probabilities(vectors, state.output, tokens.size(1)), weights, following
+
+    def _attend(self, states: Tensor, beam: int, state: StepperState) -> tuple[Tensor, Tensor | None]:
+        """Equations 1-5: decoder states s (N, h) to s̃ (N, h) and α (B, beam, S)."""
+        mixed = self.combine(states)
+        if self.attention is None:
+            return _tanh(mixed.float()).to(self.dtype), None
+        scores = self.attention.score(states.view(-1, beam, states.size(1)), state.keys)
+        weights = torch.softmax(scores.add_(state.padding), dim=-1)
+        # W_s s + b + Σ α_i (W_a h_i)
+        vectors = torch.baddbmm(mixed.view(-1, beam, mixed.size(1)), weights, state.values)
+        return _tanh(vectors.flatten(0, 1).float()).to(self.dtype), weights
+
+    def _log_probabilities(self, vectors: Tensor, output: Output, beam: int) -> Tensor:
+        """log p(y | s̃) (B, beam, C) for s̃ (N, h)."""
+        logits = output.logits(vectors if self.narrow is None else self.narrow(vectors))
+        logits = logits.view(-1, beam, logits.size(1))
+        if output.allowed is not None:
+            logits = logits + output.allowed.unsqueeze(1)
+        return torch.log_softmax(logits, dim=-1, dtype=torch.float32)

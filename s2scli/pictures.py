@@ -1,0 +1,94 @@
+"""The attention of translated lines, gathered for a picture or a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from s2scli.events import Listener, Notice
+from s2scli.pages.maps import AttentionMap
+from s2scli.plot import draw_maps, most_maps
+from s2scli.tokenizer import Tokenizer
+from s2scli.translator import Translation
+
+END = "⏎"
+"""The label of EOS."""
+
+
+def attention_map(number: int, line: str, translation: Translation, tokenizer: Tokenizer) -> AttentionMap:
+    """The attention of a translation, made by a search that keeps it.
+
+    Where the line was translated in pieces, the map has a block for each, and zeros elsewhere:
+    a piece has looked at its own source alone.
+
+    Args:
+        number: Number of the line, from 1.
+        line: The source as it was given.
+    """
+    source: list[str] = []
+    target: list[str] = []
+    blocks = []
+    for piece in translation.pieces:
+        assert piece.hypothesis.attention is not None, "the search was not asked to keep the attention"
+        blocks.append(piece.hypothesis.attention.float().cpu().numpy())
+        source += [*tokenizer.source.tokens(piece.source), END]
+        target += tokenizer.target.tokens(piece.hypothesis.tokens)
+        target += [END] if piece.hypothesis.complete else []
+    weights = np.zeros((len(target), len(source)), dtype=np.float32)
+    row = column = 0
+    for block in blocks:
+        weights[row : row + block.shape[0], column : column + block.shape[1]] = block
+        row, column = row + block.shape[0], column + block.shape[1]
+    return AttentionMap(
+        number=number,
+        source=line,
+        target=translation.text,
+        source_tokens=tuple(source),
+        target_tokens=tuple(target),
+        weights=weights,
+    )
+
+
+class AttentionPictures:
+    """Takes lines as they are translated, as many as the file holds, and draws them at the end.
+
+    Args:
+        path: The picture or page; `s2scli.plot.check_path` has seen it.
+        tokenizer: Names the tokens.
+    """
+
+    def __init__(self, path: Path, tokenizer: Tokenizer) -> None:
+        self.path, self.tokenizer = path, tokenizer
+        self.maps: list[AttentionMap] = []
+        self.blank = self.beyond = 0
+
+    def add(self, number: int, line: str, translation: Translation) -> None:
+        """Take the line of this number, from 1."""
+        if not translation.pieces:
+            self.blank += 1
+        elif len(self.maps) == most_maps(self.path):
+            self.beyond += 1
+        else:
+            self.maps.append(attention_map(number, line, translation, self.tokenizer))
+
+    def draw(self, listen: Listener) -> None:
+        """Write the file, and tell which lines are in it."""
+        if not self.maps:
+            listen(Notice(text="There was no line whose attention could be drawn.", warning=True))
+            return
+        draw_maps(self.maps, self.path)
+        drawn = len(self.maps)
+        text = f"The attention of {_lines(drawn)} is drawn in {self.path}."
+        if self.beyond:
+            least = (
+                f"The attention of the first {_lines(drawn)} is drawn in {self.path}, which holds no more;"
+            )
+            text = f"{least} that of {self.beyond:,} more is not."
+        if self.blank:
+            text += f" Blank, and without attention: {_lines(self.blank)}."
+        listen(Notice(text=text, warning=bool(self.beyond)))
+
+
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"

@@ -1,0 +1,159 @@
+"""Forced scores: log p(target | source) of translations that are given, token by token."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from s2scli.config import EOS, UNK
+from s2scli.events import Notice
+
+if TYPE_CHECKING:
+    from s2scli.scoring.pairs import Pair
+    from s2scli.tokenizer import SideTokenizer
+    from s2scli.translator import Translator
+
+WINDOW = 1024
+"""Pairs that are read ahead, so that batches hold pairs of similar length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forced:
+    """What the model thinks of one pair.
+
+    Attributes:
+        pair: The pair.
+        ids: The ids that were scored, each piece's EOS included where search had reached it.
+        log_probabilities: log p of each of them, in nats.
+    """
+
+    pair: Pair
+    ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+
+    @property
+    def log_probability(self) -> float:
+        """log p(target | source), in nats."""
+        return sum(self.log_probabilities, 0.0)
+
+
+@dataclass(kw_only=True)
+class Corpus:
+    """The sums over all pairs, and what is worth knowing about them."""
+
+    pairs: int = 0
+    tokens: int = 0
+    log_probability: float = 0.0
+    unknown: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
+    foreign: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
+    long: int = 0
+    blank: int = 0
+    changed: int = 0
+    resegmented: int = 0
+    difference: float | None = None
+
+    @property
+    def perplexity(self) -> float:
+        """E to the negative mean log-probability of a token; infinite where one is impossible."""
+        if not self.tokens:
+            return 1.0
+        loss = -self.log_probability / self.tokens
+        return math.exp(loss) if loss < 700 else math.inf
+
+    def add(self, forced: Forced, translator: Translator) -> None:
+        """Count a pair."""
+        pair = forced.pair
+        self.pairs += 1
+        self.tokens += len(forced.ids)
+        self.log_probability += forced.log_probability
+        self.long += len(pair.pieces) == 1 and len(pair.pieces[0].source) > translator.max_source_length
+        self.blank += not pair.pieces
+        self.changed += pair.changed
+        self.resegmented += pair.resegmented
+        sides = (("source", translator.tokenizer.source), ("target", translator.tokenizer.target))
+        for name, side in sides:
+            ids = [i for piece in pair.pieces for i in getattr(piece, name)]
+            self.unknown[name] += UNK in ids
+            self.foreign[name] += _foreign(ids, side)
+        if pair.searched is not None:
+            self.difference = max(self.difference or 0.0, abs(pair.searched - forced.log_probability))
+
+    def notices(self, translator: Translator) -> Iterator[Notice]:
+        """The result in words, and then what a reader of the numbers must know."""
+        each = self.log_probability / max(1, self.tokens)
+        yield Notice(
+            text=f"{self.pairs:,} pairs, {self.tokens:,} tokens: log-probability {each:.4f} per token, "
+            f"perplexity {self.perplexity:.4f}."
+        )
+        if self.difference is not None:
+            yield Notice(text=f"Largest difference from the search's own scores: {self.difference:.1e}.")
+        if self.resegmented:
+            yield Notice(
+                text=f"Hypotheses whose text would be segmented into other tokens than search wrote: "
+                f"{self.resegmented:,} of {self.pairs:,}. Search's own tokens were scored."
+            )
+        if self.blank:
+            yield Notice(text=f"Blank pairs, which have no tokens and the log-probability 0: {self.blank:,}.")
+        if self.changed:
+            yield Notice(
+                text="Targets that are not scored letter by letter, since the tokenizer normalises them or "
+                f"does not know all of them: {self.changed:,}.",
+                warning=True,
+            )
+        for side, count in self.unknown.items():
+            if count:
+                text = f"Lines with words that the tokenizer of the {side} does not know: {count:,}."
+                yield Notice(text=text, warning=True)
+        for side, count in self.foreign.items():
+            if 2 * count > self.pairs:
+                text = (
+                    f"The tokenizer of the {side} cannot read most of the text ({count:,} of {self.pairs:,} "
+                    "lines are mostly unknown to it or spelt in bytes). Is this the model's language, on "
+                    "the right side?"
+                )
+                yield Notice(text=text, warning=True)
+        if self.long:
+            yield Notice(
+                text=f"Sources longer than the model has seen in training "
+                f"({translator.max_source_length} tokens), scored as a whole: {self.long:,}.",
+                warning=True,
+            )
+
+
+def _foreign(ids: Sequence[int], side: SideTokenizer) -> bool:
+    """Whether most tokens are unknown or single bytes."""
+    odd = sum(token == "<unk>" or token.startswith("<0x") for token in side.tokens(ids))
+    return 2 * odd > len(ids)
+
+
+def score_pairs(pairs: Iterable[Pair], translator: Translator, *, batch_size: int = 64) -> Iterator[Forced]:
+    """The forced score of each pair, in order, as they are read.
+
+    A pair of several pieces is scored piece by piece, as search translated it. EOS counts where search
+    had reached it. A pair without pieces (a blank source that got a blank translation) has no tokens
+    and so the log-probability 0, which is what search says of it.
+    """
+    waiting = iter(pairs)
+    while window := list(islice(waiting, WINDOW)):
+        pieces = [(i, piece) for i, pair in enumerate(window) for piece in pair.pieces]
+        # Pairs of similar length meet in a batch; the sort is stable.
+        pieces.sort(key=lambda item: (len(item[1].target), len(item[1].source)))
+        found: list[list[tuple[int, tuple[int, ...], tuple[float, ...]]]] = [[] for _ in window]
+        scores = translator.forced(
+            [piece.source for _, piece in pieces],
+            [piece.target for _, piece in pieces],
+            batch_size=batch_size,
+        )
+        for (i, piece), log_p in zip(pieces, scores, strict=True):
+            kept = len(piece.target) + piece.complete
+            found[i].append((piece.number, (*piece.target, EOS)[:kept], log_p[:kept]))
+        for pair, parts in zip(window, found, strict=True):
+            parts.sort()
+            yield Forced(
+                pair=pair,
+                ids=tuple(token for _, ids, _ in parts for token in ids),
+                log_probabilities=tuple(p for _, _, log_p in parts for p in log_p),
+            )

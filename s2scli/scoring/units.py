@@ -1,0 +1,26 @@
+"""What a line is counted in: words, or the characters of single words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+Unit = Literal["words", "characters"]
+
+
+def unit_of(lines: Iterable[str]) -> Unit:
+    """Characters where most lines that are not blank are one word, else words."""
+    counts = [len(line.split()) for line in lines if line.strip()]
+    return "characters" if counts and 2 * sum(count == 1 for count in counts) > len(counts) else "words"
+
+
+def split(line: str, unit: Unit) -> list[str]:
+    """The words (what white space separates) or the characters (code points) of a line."""
+    return line.split() if unit == "words" else list(line)
+
+
+def without_features(sources: Sequence[str]) -> list[str]:
+    """Source lines without what follows a tab, if every line has one: there stand tags, not text."""
+    if sources and all("\t" in line for line in sources):
+        return [line.split("\t", 1)[0] for line in sources]
+    return list(sources)

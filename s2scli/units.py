@@ -1,0 +1,260 @@
+"""Which units the two sides are split into, chosen from the text where it is clear.
+
+Strings are a table of words (pronunciations, inflected forms, names) rather than of
+sentences. Sentences must never be taken for strings, so every condition has to hold, over
+the whole training text; as soon as one does not, reading stops.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from s2scli.config import Normalization, PreprocessOptions, TokenizerKind, Unit
+from s2scli.errors import UsageError
+from s2scli.events import Listener, Notice
+from s2scli.parallel import Parallel, has_features
+from s2scli.segmentation import CHARACTERS, Kind, Segmentation
+
+Look = Literal["words", "symbols", "text"]
+"""What the lines of a side look like."""
+
+SINGLE = 0.95
+"""Share of lines without a space, at least, where a side holds words…"""
+SINGLE_WITH_FEATURES = 0.5
+"""…and where a column of features says that its lines are lemmas or forms."""
+LONGEST_WORD = (16, 32)
+"""Median and 95th percentile of the length of words, in code points, at most…"""
+LONGEST_UNSPACED_WORD = (6, 12)
+"""…and in scripts that write sentences without spaces too."""
+ENDINGS = 0.02
+"""Share of lines that may end as a sentence does."""
+INVENTORY = 300
+"""Different symbols at most; there are some hundred phonemes with stress and length, and more words…"""
+REPETITION = 5
+"""…and how often a symbol occurs at least, on average…"""
+SYMBOL_LENGTH = 2.5
+"""…and its mean length at most, marks not counted; those of words are longer."""
+SEVERAL = 0.8
+"""Share of lines with two symbols or more, at least."""
+DISTINCT = 0.5
+"""Share of the words that differ from one another, at least, where the other side holds symbols:
+a handful of words that come again and again are labels…"""
+DISTINCT_LINES = 100_000
+"""…and the number of lines, from the first on, that are compared for this."""
+HANGUL = 0.1
+"""Share of Hangul among the characters of a side, at least, for it to be taken apart."""
+
+# Katakana is left out: it writes foreign words and names, hardly ever a whole sentence.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
+)
+_HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7a3]")
+_ENDING = re.compile(r"[.!?…。！？।]$")
+_MARKS = re.compile("[\u0300-\u036f\u02b0-\u02ff]")
+
+
+class SideStatistics:
+    """Counts of the lines of one side, blank ones left out."""
+
+    def __init__(self) -> None:
+        self.lines = self.single = self.several = self.ended = self.double = 0
+        self.characters = self.unspaced = self.hangul = 0
+        self.lengths: Counter[int] = Counter()
+        self.symbols: Counter[str] = Counter()
+        self.distinct: set[str] = set()
+
+    def add(self, lines: Sequence[str]) -> None:
+        """Count lines."""
+        for line in filter(str.strip, lines):
+            parts = line.split()
+            self.lines += 1
+            self.single += len(parts) == 1
+            self.several += len(parts) > 1
+            self.double += len(parts) != line.count(" ") + 1
+            self.ended += bool(_ENDING.search(line))
+            self.characters += len(line)
+            self.lengths[len(line)] += 1
+            if self.lines <= DISTINCT_LINES:
+                self.distinct.add(line)
+            if len(self.symbols) <= INVENTORY:
+                self.symbols.update(parts)
+            if not line.isascii():
+                self.unspaced += len(_UNSPACED.findall(line))
+                self.hangul += len(_HANGUL.findall(line))
+
+    @property
+    def has_hangul(self) -> bool:
+        return self.hangul >= HANGUL * max(1, self.characters)
+
+    def words(self, share: float) -> bool:
+        """Whether the lines are single words, or at least ``share`` of them."""
+        if not self.lines or self.single < share * self.lines or self.ended > ENDINGS * self.lines:
+            return False
+        limits = LONGEST_UNSPACED_WORD if self.unspaced > 0.3 * self.characters else LONGEST_WORD
+        lengths = np.repeat(list(self.lengths), list(self.lengths.values()))
+        found = np.percentile(lengths, (50, 95), method="lower")
+        return bool((found <= limits).all())
+
+    def are_symbols(self) -> bool:
+        """Whether the lines are symbols of a small inventory with single spaces between."""
+        tokens = self.symbols.total()
+        if not self.lines or not 0 < len(self.symbols) <= INVENTORY:
+            return False
+        letters = sum(len(_MARKS.sub("", symbol)) * n for symbol, n in self.symbols.items())
+        return (
+            self.several >= SEVERAL * self.lines
+            and self.double <= 0.01 * self.lines
+            and tokens >= REPETITION * len(self.symbols)
+            and letters <= SYMBOL_LENGTH * tokens
+        )
+
+    @property
+    def varied(self) -> bool:
+        """Whether most lines differ from one another."""
+        return len(self.distinct) >= DISTINCT * min(self.lines, DISTINCT_LINES)
+
+
+def look(
+    source: SideStatistics, target: SideStatistics, *, units: tuple[Unit, Unit], features: bool
+) -> tuple[Look, Look]:
+    """What the sides look like: words and words, words and symbols (either way), or text and text.
+
+    A side whose unit is given is taken to be what the unit says.
+    """
+    share = SINGLE_WITH_FEATURES if features else SINGLE
+    sides = (source, target)
+    words = [unit in CHARACTERS or side.words(share) for unit, side in zip(units, sides, strict=True)]
+    if all(words):
+        return "words", "words"
+    symbols = [
+        unit == "symbol" or (side.are_symbols() and other.varied)
+        for unit, side, other in zip(units, sides, (target, source), strict=True)
+    ]
+    if words[0] and symbols[1]:
+        return "words", "symbols"
+    if symbols[0] and words[1]:
+        return "symbols", "words"
+    return "text", "text"
+
+
+def _statistics(
+    train: Parallel, *, units: tuple[Unit, Unit], features: bool
+) -> tuple[SideStatistics, SideStatistics]:
+    """Counts of the first chunk of the training text, and of the rest while it may be strings."""
+    sides = (SideStatistics(), SideStatistics())
+    for sources, targets in train.chunks():
+        texts = [line.partition("\t")[0] for line in sources] if features else sources
+        for side, lines in zip(sides, (texts, targets), strict=True):
+            side.add(lines)
+        if "auto" not in units or look(*sides, units=units, features=features)[0] == "text":
+            break
+    return sides
+
+
+_KINDS: dict[Look, Kind] = {"words": "character", "symbols": "symbol"}
+_NAMES = {
+    "character": "characters",
+    "codepoint": "code points",
+    "symbol": "symbols",
+    "word": "words",
+    "bpe": "subwords",
+    "unigram": "subwords",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How both sides are split, and whether the text decided that."""
+
+    source: Segmentation
+    target: Segmentation
+    automatic: bool
+
+
+def choose(options: PreprocessOptions, train: Parallel, listen: Listener) -> Plan:
+    """The segmentation of both sides: as the options say, and what they leave open as the text suggests.
+
+    Raises:
+        UsageError: A separator that cannot be one.
+        S2SError: Text that cannot be read.
+    """
+    separators = [" " if s is None else s for s in (options.separator_src, options.separator_tgt)]
+    for name, separator in zip(("src", "tgt"), separators, strict=True):
+        if not separator or "\n" in separator:
+            what = "a separator of symbols is one character or more, and no line break"
+            raise UsageError(what, where=f"--separator-{name}", hint="Leave it out for a space.")
+    features = has_features(options.columns)
+    units = _given(options)
+    statistics = _statistics(train, units=units, features=features)
+    seen = look(*statistics, units=units, features=features)
+    learner: Kind = "unigram" if options.tokenizer == "unigram" else "bpe"
+    kinds: list[Kind] = []
+    for unit, looks in zip(units, seen, strict=True):
+        if unit == "auto":
+            kinds.append(_KINDS.get(looks, learner))
+        else:
+            kinds.append(learner if unit == "subword" else unit)
+    if "auto" in units:
+        _tell(kinds, statistics, listen)
+    forms = _forms(options, kinds, statistics, listen)
+    source, target = (
+        Segmentation(kind=kind, normalize=form, separator=separator)
+        for kind, form, separator in zip(kinds, forms, separators, strict=True)
+    )
+    return Plan(source=replace(source, features=features), target=target, automatic="auto" in units)
+
+
+def _forms(
+    options: PreprocessOptions, kinds: Sequence[Kind], sides: Sequence[SideStatistics], listen: Listener
+) -> list[Normalization]:
+    """The Unicode normal forms: as given, but nfd for Hangul that is split into characters."""
+    given = (options.normalize_src, options.normalize_tgt)
+    forms: list[Normalization] = [form or options.normalize for form in given]
+    if options.sets("normalize"):
+        return forms
+    apart = [i for i in (0, 1) if given[i] is None and kinds[i] in CHARACTERS and sides[i].has_hangul]
+    for i in apart:
+        forms[i] = "nfd"
+    if apart:
+        names = " and ".join(("source", "target")[i] for i in apart)
+        flags = " and ".join(("--normalize-src nfc", "--normalize-tgt nfc")[i] for i in apart)
+        verb = "keeps" if len(apart) == 1 else "keep"
+        text = f"Hangul on the {names} is taken apart into its letters (nfd); {flags} {verb} syllables"
+        listen(Notice(text=text))
+    return forms
+
+
+def _given(options: PreprocessOptions) -> tuple[Unit, Unit]:
+    """The units that the options name; ``--tokenizer`` speaks for the sides that have none of their own."""
+    if options.tokenizer is None:
+        return options.unit_src, options.unit_tgt
+    named: dict[TokenizerKind, Unit] = {"char": "codepoint", "word": "word"}
+    both = named.get(options.tokenizer, "subword")
+    sides = (options.unit_src, options.unit_tgt)
+    source, target = (both if unit == "auto" else unit for unit in sides)
+    return source, target
+
+
+def _tell(kinds: Sequence[Kind], sides: Sequence[SideStatistics], listen: Listener) -> None:
+    """Say what was chosen, and how to choose otherwise."""
+    if {*kinds} <= {"bpe", "unigram"}:
+        if sides[0].words(SINGLE) or sides[1].words(SINGLE):
+            which = "source" if sides[0].words(SINGLE) else "target"
+            text = (
+                f"The {which} holds single words, but the other side is neither words nor symbols: taken for "
+                "sentences. For strings, choose --unit-src and --unit-tgt"
+            )
+            listen(Notice(text=text))
+        return
+    texts = []
+    for name, kind, side in zip(("source", "target"), kinds, sides, strict=True):
+        size = f" ({len(side.symbols)} different)" if kind == "symbol" else ""
+        texts.append(f"{_NAMES[kind]}{size} on the {name}")
+    same = f"{_NAMES[kinds[0]]} on both sides" if kinds[0] == kinds[1] else " and ".join(texts)
+    listen(Notice(text=f"Taken for short strings: {same}. --unit-src and --unit-tgt choose otherwise"))

@@ -1,0 +1,181 @@
+"""A translation into a file can be killed at any moment and resumed; a whole file or the old one is there."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import quiet, run_s2s
+
+from s2scli.errors import S2SError
+from s2scli.partial import partial
+
+SETTINGS = {"beam": 1}
+
+
+def lines(count: int) -> str:
+    draw = random.Random(4)
+    return "".join(" ".join(draw.choices("abcdefgh", k=draw.randint(1, 6))) + "\n" for _ in range(count))
+
+
+@pytest.fixture
+def interrupted(trained: Path, tmp_path: Path) -> list[object]:
+    """The arguments of a translation that was killed once it had noted how far it had come."""
+    (tmp_path / "in").write_text(lines(20_000))
+    # Small batches, so that it takes a while.
+    arguments: list[object] = ["translate", "--run", trained, "--beam", 1, "--threads", 1]
+    arguments += ["--precision", "fp32", "--batch-size", 8, "-i", tmp_path / "in", "-o", tmp_path / "out"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "s2scli", *map(str, arguments)], env=quiet(), stderr=subprocess.PIPE
+    ) as running:
+        note, deadline = tmp_path / ".out.partial.json", time.monotonic() + 120
+        while not note.exists() and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        running.kill()
+    assert note.exists() and not (tmp_path / "out").exists()
+    return arguments
+
+
+def test_killed_and_resumed_is_never_killed(interrupted: list[object], tmp_path: Path) -> None:
+    refused = run_s2s(*interrupted)
+    assert refused.returncode == 1
+    assert "interrupted" in refused.stderr and "--resume" in refused.stderr and "--force" in refused.stderr
+
+    other = run_s2s(*interrupted, "--resume", "--length-penalty", 0.5)
+    assert other.returncode == 2
+    assert "length_penalty" in other.stderr
+
+    text = (tmp_path / "in").read_text()
+    (tmp_path / "in").write_text("h" + text[1:])
+    changed = run_s2s(*interrupted, "--resume")
+    assert changed.returncode == 1
+    assert "lines are not those" in changed.stderr
+
+    (tmp_path / "in").write_text(text)
+    done = json.loads((tmp_path / ".out.partial.json").read_text())["lines"]
+    assert 0 < done < 20_000
+    resumed = run_s2s(*interrupted, "--resume")
+    assert resumed.returncode == 0, resumed.stderr
+    whole = [*interrupted[:-1], tmp_path / "whole"]
+    assert run_s2s(*whole).returncode == 0
+    assert (tmp_path / "out").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "whole"]
+
+    again = run_s2s(*interrupted, "--resume")
+    assert again.returncode == 0
+    assert "nothing left to do" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--resume"], "--output"),
+        (["--resume", "--force", "-o", "out"], "--force"),
+        (["--resume", "-o", "out", "--attention-plot", "a.svg"], "--attention-plot"),
+    ],
+)
+def test_resume_is_refused_where_it_means_nothing(
+    trained: Path, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    done = run_s2s("translate", "--run", trained, *arguments, stdin="a\n", cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+
+
+def test_resume_begins_what_was_never_begun(trained: Path, tmp_path: Path) -> None:
+    done = run_s2s("translate", "--run", trained, "--resume", "-o", tmp_path / "out", stdin="a b\n")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_text() == "b a\n"
+
+
+def write(path: Path, error: BaseException, *, force: bool = False) -> None:
+    """Write two lines and fail."""
+    with partial(path, SETTINGS, resume=False, force=force) as file:
+        file.write(b"one\ntwo\n")
+        file.advance(["1", "2"], {"cut": 1})
+        raise error
+
+
+def test_an_error_before_anything_was_noted_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("old\n")
+    with pytest.raises(ZeroDivisionError):
+        write(tmp_path / "out", ZeroDivisionError(), force=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_text() == "old\n"
+
+
+def test_two_do_not_write_one_file(tmp_path: Path) -> None:
+    with partial(tmp_path / "out", SETTINGS, resume=False, force=False) as file:
+        with pytest.raises(S2SError, match="another translation"):
+            write(tmp_path / "out", ZeroDivisionError())
+        file.write(b"mine\n")
+        file.advance(["x"], {})
+    assert (tmp_path / "out").read_bytes() == b"mine\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.fixture
+def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an interrupted ``out`` of two lines."""
+    monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out", KeyboardInterrupt())
+    return tmp_path
+
+
+def resume(path: Path) -> tuple[int, dict[str, int]]:
+    with partial(path, SETTINGS, resume=True, force=False) as file:
+        file.skip(["1", "2"])
+        file.check()
+        return file.lines, file.counts
+
+
+def test_what_was_noted_is_gone_on_with(noted: Path) -> None:
+    assert resume(noted / "out") == (2, {"cut": 1})
+    assert (noted / "out").read_bytes() == b"one\ntwo\n"
+    assert [p.name for p in noted.iterdir()] == ["out"]
+
+
+def test_a_shortened_partial_file_is_damage(noted: Path) -> None:
+    (noted / ".out.partial").write_bytes(b"one\n")
+    with pytest.raises(S2SError, match="damaged"):
+        resume(noted / "out")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda note: "",
+        lambda note: note[:-20],
+        lambda note: note.replace('"lines": 2', '"lines": "2"'),
+        lambda note: note.replace('"lines": 2', '"lines": -5'),
+        lambda note: note.replace('"bytes": 8', '"bytes": 3.5'),
+        lambda note: note.replace('"bytes": 8', '"bytes": null'),
+        lambda note: note.replace('"beam": 1', '"beam": 1}, "more": {"x": 1'),
+    ],
+)
+def test_a_damaged_note_loses_nothing(noted: Path, change: Callable[[str], str]) -> None:
+    note = noted / ".out.partial.json"
+    changed = change(note.read_text())
+    assert changed != note.read_text()
+    note.write_text(changed)
+    for going_on in (True, False):
+        with (
+            pytest.raises(S2SError, match="damaged"),
+            partial(noted / "out", SETTINGS, resume=going_on, force=False),
+        ):
+            pass
+        note.write_text(changed)
+    assert (noted / ".out.partial").read_bytes() == b"one\ntwo\n"
+
+
+def test_a_pipe_is_written_to(trained: Path) -> None:
+    command = f'echo "a b" | "{sys.executable}" -m s2scli translate --run "{trained}" -o /dev/stdout | cat'
+    done = subprocess.run(command, shell=True, capture_output=True, env=quiet(), check=False, timeout=120)
+    assert done.stdout == b"b a\n", done.stderr

@@ -1,0 +1,180 @@
+"""The stepper makes the same step as the decoder, with whatever it packs, tables or leaves out."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from reference_search import reference_search
+from test_model import KINDS, SOURCES, make
+
+from s2scli.config import BOS, EOS
+from s2scli.model import SearchLimits, beam_search, forced_search, greedy_search
+from s2scli.model.batch import pad
+from s2scli.model.beam import top
+from s2scli.model.packed import Kind, has_int8, pack
+from s2scli.model.shortlist import Shortlist
+from s2scli.model.stepper import Stepper
+
+needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor has no 8-bit instructions")
+
+
+@pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)
+@pytest.mark.parametrize("tabled", [False, True])
+def test_it_makes_the_decoders_step(cell: str, kind: str, feed: str, tabled: bool) -> None:
+    model = make(cell, kind, feed)
+    stepper = Stepper(model, "fp32")
+    ids, lengths = pad(SOURCES)
+    if tabled:
+        stepper.layers[0].prepare(10_000, torch.float32)
+        assert stepper.layers[0].table is not None
+    with torch.no_grad():
+        plain, fast = model.start(ids, lengths), stepper.start(ids, lengths)
+        tokens = torch.full((len(SOURCES), 1), BOS)
+        for t in range(4):
+            log_p, weights, plain = model.step(tokens, plain)
+            same, same_weights, fast = stepper.step(tokens, fast)
+            torch.testing.assert_close(same[..., : log_p.size(2)], log_p, atol=1e-5, rtol=0)
+            assert (same[..., log_p.size(2) :] == -torch.inf).all()
+            if weights is not None:
+                torch.testing.assert_close(same_weights, weights, atol=1e-5, rtol=0)
+            # Two hypotheses a sentence, then one sentence fewer, as search does.
+            tokens = log_p.topk(2, dim=-1).indices[:, 0]
+            keep = torch.arange(len(tokens) - (t == 1))
+            parents = torch.zeros(len(keep), 2, dtype=torch.int64)
+            tokens, plain, fast = tokens[keep], plain.select(keep, parents), fast.select(keep, parents)
+
+
+@pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)
+def test_a_forced_score_is_the_scores_of_search(cell: str, kind: str, feed: str) -> None:
+    stepper = Stepper(make(cell, kind, feed), "fp32")
+    ids, lengths = pad(SOURCES)
+    with torch.no_grad():
+        found = beam_search(stepper, stepper.start(ids, lengths), limits(9, 8, 7), beam=4, n_best=4)
+        for rank in range(4):
+            wanted, counts = pad([h[rank].tokens for h in found])
+            forced = forced_search(stepper, stepper.start(ids, lengths), wanted, counts)
+            for row, count, hypotheses in zip(forced, counts, found, strict=True):
+                emitted = int(count) - (not hypotheses[rank].complete)
+                assert float(row[:emitted].sum()) == pytest.approx(hypotheses[rank].log_probability, abs=1e-4)
+
+
+def limits(*lengths: int) -> SearchLimits:
+    return SearchLimits(max_lengths=torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("kind", ["bf16", pytest.param("int8", marks=needs_int8)])
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+@pytest.mark.parametrize("values", ["keys", "projected"])
+@pytest.mark.parametrize("bridge", ["linear", "last"])
+def test_fewer_bits_say_nearly_the_same(kind: Kind, cell: str, values: str, bridge: str) -> None:
+    # Wide enough that a wrong scale would show, and not hide in the rounding.
+    model = make(cell, "general", "input", hidden=64, embedding=32, values=values, bridge=bridge)
+    with torch.no_grad():  # states near their bounds, as of layers that add up
+        for name, parameter in model.encoder.named_parameters():
+            if name.endswith("bias_ih"):
+                parameter.add_(1.0)
+    exact = Stepper(model, "fp32")
+    fewer = Stepper(copy.deepcopy(model), kind)
+    ids, lengths = pad(SOURCES)
+    with torch.no_grad():
+        states = exact.start(ids, lengths), fewer.start(ids, lengths)
+        for token in (BOS, 5, 6, 7):
+            tokens = torch.full((len(SOURCES), 1), token)
+            expected, _, first = exact.step(tokens, states[0])
+            found, _, second = fewer.step(tokens, states[1])
+            states = first, second
+            seen = expected > -torch.inf
+            torch.testing.assert_close(found[seen], expected[seen], atol=0.3, rtol=0.0)
+
+
+@pytest.mark.parametrize("bound", [None, 1.0])
+@needs_int8
+def test_an_eight_bit_product_is_as_exact_as_its_steps(bound: float | None) -> None:
+    torch.manual_seed(1)
+    weight, bias = torch.randn(48, 64) * 0.1, torch.randn(48)
+    x = torch.rand(10, 64) * 2 - 1
+    if bound is None:
+        x = x * torch.logspace(-3, 3, 10).unsqueeze(1)  # each row has its own scale
+    exact = x @ weight.T + bias
+    found = pack(weight, bias, "int8", bound=bound)(x)
+    largest = x.abs().amax(dim=1, keepdim=True) if bound is None else 1.0
+    assert ((found - exact).abs() / largest).max() < 0.05
+    alone = torch.cat([pack(weight, bias, "int8", bound=bound)(row.unsqueeze(0)) for row in x])
+    torch.testing.assert_close(found, alone, atol=0.0, rtol=0.0)
+
+
+@pytest.mark.parametrize("columns", [64, 256, 640, 1000])
+@pytest.mark.parametrize("k", [1, 5, 32])
+def test_top_is_topk(columns: int, k: int) -> None:
+    x = torch.randn(3, 2, columns, generator=torch.Generator().manual_seed(columns + k))
+    x[0, 0, 7::64] += 5.0  # the largest all in one group
+    x[1, 1, 5:] = -torch.inf
+    values, indices = top(x, k)
+    expected, _ = x.topk(k, dim=-1)
+    assert torch.equal(values, expected)
+    assert torch.equal(x.gather(-1, indices), values)
+
+
+def test_a_shortlist_leaves_only_its_tokens() -> None:
+    model = make("lstm", "dot", "none")
+    stepper = Stepper(model, "fp32")
+    lexicon = torch.zeros(23, 2, dtype=torch.int64)
+    lexicon[5], lexicon[11], lexicon[12] = (torch.tensor(x) for x in ([15, 16], [17, 18], [15, 19]))
+    shortlist = Shortlist(lexicon, torch.tensor([20]), 23)
+    ids, lengths = pad(SOURCES)
+    own = [{15, 16, 20}, {17, 18, 20}, {15, 19, 20}]
+    with torch.no_grad():
+        state = stepper.start(ids, lengths, shortlist)
+        columns = state.output.columns
+        assert columns is not None
+        assert columns[: EOS + 1].tolist() == list(range(EOS + 1))  # search knows them by number
+        assert set(columns.tolist()) == {0, 1, 2, 3} | set.union(*own)
+        found = greedy_search(stepper, state, limits(9, 9, 9))
+        # What is left shares the probability, and the numbers of columns are those of other tokens.
+        log_p, _, _ = stepper.step(torch.full((3, 1), BOS), state)
+        whole, _, _ = stepper.step(torch.full((3, 1), BOS), stepper.start(ids, lengths))
+        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3, 1))
+        for i, allowed in enumerate(own):
+            chosen = torch.tensor(sorted(allowed | {0, 1, 2, 3}))
+            expected = torch.log_softmax(whole[i, 0, chosen], dim=-1)
+            torch.testing.assert_close(
+                log_p[i, 0, torch.isin(columns, chosen).nonzero().squeeze(1)], expected
+            )
+            assert {int(columns[t]) for t in found[i].tokens} <= allowed | {0, 1, 2}
+            alone = greedy_search(stepper, stepper.start(*pad([SOURCES[i]]), shortlist), limits(9))[0]
+            names = stepper.start(*pad([SOURCES[i]]), shortlist).output.columns
+            assert names is not None
+            assert [int(names[t]) for t in alone.tokens] == [int(columns[t]) for t in found[i].tokens]
+
+
+@pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)
+@pytest.mark.parametrize("beam", [1, 2, 5])
+def test_search_equals_the_reference(cell: str, kind: str, feed: str, beam: int) -> None:
+    model = make(cell, kind, feed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3.0)  # surer of itself, and so of different opinions on different sources
+    stepper = Stepper(model, "fp32")
+    ids, lengths = pad(SOURCES)
+    with torch.no_grad():
+        found = beam_search(stepper, stepper.start(ids, lengths), limits(12, 8, 9), beam=beam)
+        for source, most, hypotheses in zip(SOURCES, (12, 8, 9), found, strict=True):
+            tokens, score = reference_search(model, source, beam=beam, most=most)
+            assert hypotheses[0].tokens == tokens
+            assert hypotheses[0].score == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize("shortlisted", [False, True])
+def test_a_beam_may_be_wider_than_the_vocabulary(shortlisted: bool) -> None:
+    model = make("lstm", "dot", "none")
+    stepper = Stepper(model, "fp32")
+    ids, lengths = pad(SOURCES)
+    shortlist = Shortlist(torch.zeros(23, 1, dtype=torch.int64), torch.tensor([5, 6]), 23)
+    with torch.no_grad():
+        state = stepper.start(ids, lengths, shortlist if shortlisted else None)
+        found = beam_search(stepper, state, limits(4, 4, 4), beam=60, n_best=60)
+    for hypotheses in found:
+        assert len(hypotheses) == len({(h.tokens, h.complete) for h in hypotheses}) > 20
+        assert all(h.score > -torch.inf for h in hypotheses)
