@@ -12,17 +12,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from s2scli.config import PreprocessOptions, ScoreOptions, TrainOptions, TranslateOptions
+    from s2scli.config import (
+        PreprocessOptions,
+        ReportOptions,
+        ScoreOptions,
+        TrainOptions,
+        TranslateOptions,
+    )
     from s2scli.corpus import sample_corpus
     from s2scli.errors import S2SError, UsageError
     from s2scli.translator import Translator
 
-# The functions preprocess, train, translate and score are not among the lazy names:
+# The functions preprocess, train, translate, score and report are not among the lazy names:
 # each has the name of the module it stands in, and importing a submodule binds that
 # name in the package, so that `s2scli.train` would be the function or the module
 # depending on what had been imported before. They are `from s2scli.train import train`.
 _HOMES = {
     "PreprocessOptions": "s2scli.config",
+    "ReportOptions": "s2scli.config",
     "ScoreOptions": "s2scli.config",
     "TrainOptions": "s2scli.config",
     "TranslateOptions": "s2scli.config",
@@ -34,6 +41,7 @@ _HOMES = {
 
 __all__ = [
     "PreprocessOptions",
+    "ReportOptions",
     "S2SError",
     "ScoreOptions",
     "TrainOptions",

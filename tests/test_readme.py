@@ -48,6 +48,10 @@ max-length-ratio = 0.5
 
 [score]
 beam = 1
+resamples = 50
+
+[report]
+beam = 1
 """
 
 

@@ -117,7 +117,7 @@ def test_a_folder_that_may_not_be_written(trained: Path, command: str) -> None:
 def test_a_run_folder_whose_data_is_of_another_format(prepared: Path, tmp_path: Path) -> None:
     run = copy_run(prepared, tmp_path / "run")
     path = run / "data" / "tokenizer.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 7', 1))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 7', 1))
     done = run_s2s("train", "--run", run, *SMALL, "--max-steps", 3)
     assert done.returncode == 1
     assert "format" in done.stderr and "7" in done.stderr and "tokenizer.json" in done.stderr

@@ -216,6 +216,7 @@ def test_what_is_written_and_told(trained: Path) -> None:
     for name in ("best", "last"):
         assert sorted(p.name for p in (trained / name).iterdir()) == [
             "config.json",
+            "lexicon.safetensors",
             "model.safetensors",
             "tokenizer.json",
         ]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import statistics
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -87,15 +90,43 @@ def run(system: System, setting: Setting, lines: Sequence[str]) -> Run:
                 stderr=stderr,
                 env=_environment(setting),
             )
-            _, status, usage = os.wait4(process.pid, 0)
+            peak = _Peak(process.pid)
+            process.wait()
             seconds = time.perf_counter() - begun
-            process.returncode = os.waitstatus_to_exitcode(status)
+            megabytes = peak.stop()
         if process.returncode:
             raise ProcessError(process.returncode, _last_words(said.read_text(errors="replace")))
         output = written.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     if len(output) != len(lines):
         raise ProcessError(0, f"{len(lines)} lines in, {len(output)} out")
-    return Run(seconds=seconds, megabytes=usage.ru_maxrss / 1024, output=output)
+    return Run(seconds=seconds, megabytes=megabytes, output=output)
+
+
+class _Peak:
+    """The largest resident memory of a process, looked up while it runs.
+
+    What the system reports at its end (ru_maxrss) is at least the memory of the program that started it.
+    """
+
+    def __init__(self, process: int) -> None:
+        self._status = Path(f"/proc/{process}/status")
+        self._kilobytes = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.02):
+            # The file goes with the process.
+            with contextlib.suppress(OSError):
+                found = re.search(r"VmHWM:\s+(\d+) kB", self._status.read_text())
+                self._kilobytes = max(self._kilobytes, int(found[1]) if found else 0)
+
+    def stop(self) -> float:
+        """Megabytes."""
+        self._ended.set()
+        self._thread.join()
+        return self._kilobytes / 1024
 
 
 def answers(system: System, setting: Setting, lines: Sequence[str]) -> dict[str, float]:
