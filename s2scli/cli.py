@@ -9,21 +9,20 @@ from __future__ import annotations
 
 import copy
 import inspect
-import io
-import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from s2scli import __version__
+from s2scli.commands import INTERRUPTED, PAGES
 from s2scli.errors import S2SError, UsageError, nearest
 from s2scli.flags import DEBUG, Command, Group, parameter, value
 from s2scli.reference import entries
 from s2scli.resolve import resolve
+from s2scli.streams import abandon_streams, closed, open_streams
 
 if TYPE_CHECKING:
     from s2scli.events import Listener
@@ -31,111 +30,8 @@ if TYPE_CHECKING:
 Job = Callable[[], int]
 """What a parsed command line asks for; gives an exit code."""
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
 BROKEN_PIPE = 141
 """Exit code when the reader of a pipe has gone (``| head -1``), as any Unix filter has it."""
-
-
-def run_preprocess(options: Any, listen: Listener) -> None:
-    """Turn parallel text into training data."""
-    from s2scli.preprocess import preprocess
-
-    preprocess(options, listen)
-
-
-def run_train(options: Any, listen: Listener) -> int:
-    """Turn training data into a model."""
-    from s2scli.train import train
-
-    return INTERRUPTED if train(options, listen).how_to_go_on else 0
-
-
-def run_translate(options: Any, listen: Listener) -> None:
-    """Translate lines; they go in and come out in the same order."""
-    from s2scli.translate import translate
-
-    translate(options, listen)
-
-
-def run_score(options: Any, listen: Listener) -> None:
-    """Score translations against references."""
-    from s2scli.score import run
-
-    run(options, listen)
-
-
-def run_report(options: Any, listen: Listener) -> None:
-    """Show a run in one HTML file."""
-    from s2scli.report import report
-
-    report(options, listen)
-
-
-def check_score(options: Any, flags: Iterable[str]) -> None:
-    """Refuse flags that have no effect."""
-    from s2scli.score import check_flags
-
-    check_flags(options, flags)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """What a command does, and what its help page says."""
-
-    run: Callable[[Any, Listener], int | None]
-    check: Callable[[Any, Iterable[str]], None] = lambda options, flags: None
-    summary: str
-    text: str
-    examples: str
-
-
-PAGES = {
-    "preprocess": Page(
-        run=run_preprocess,
-        summary="Turn parallel text into training data.",
-        text="Reads two files of which line n of one is the translation of line n of the other (or a TSV), "
-        "learns a tokenizer, and writes both as numbers into a run folder, with a report of what was "
-        "left out and why.",
-        examples="  s2s preprocess --train-src train.en --train-tgt train.ko --run my-run",
-    ),
-    "train": Page(
-        run=run_train,
-        summary="Turn training data into a model.",
-        text="Trains a recurrent encoder-decoder with attention on the data of a run folder, validates it "
-        "as it goes and keeps the best. Sizes that are not given are chosen from the amount of data. "
-        "Ctrl-C stops it; --resume goes on.",
-        examples="  s2s train --run my-run --max-minutes 30",
-    ),
-    "translate": Page(
-        run=run_translate,
-        summary="Translate lines of text.",
-        text="Reads lines, writes as many lines, in the same order.",
-        examples="  echo 'Unable to open the file.' | s2s translate --run my-run\n"
-        "  s2s translate --run my-run --input new.en --output new.ko",
-    ),
-    "score": Page(
-        run=run_score,
-        check=check_score,
-        summary="Score translations against references.",
-        text="Without HYPOTHESES, translates the test set of a run and scores it. With them, scores files: "
-        "several are tested against the first. BLEU, chrF and TER are sacreBLEU's, with its signatures, its "
-        "tests and its seeds. With --tgt or --ids, a model scores translations that are given.",
-        examples="  s2s score --run my-run\n"
-        "  s2s score output.ko --ref reference.ko\n"
-        "  s2s score baseline.ko new.ko --ref reference.ko --src source.en --by-length\n"
-        "  s2s score output.txt --ref reference.txt --metric acc,per --confusions 10\n"
-        "  s2s score --model my-run --src source.en --tgt target.ko",
-    ),
-    "report": Page(
-        run=run_report,
-        summary="Show a run in one HTML file.",
-        text="Translates the test set of a run and writes one self-contained HTML file: the data, the course "
-        "of the training, the scores, and every translation with a picture of its attention. It opens in "
-        "any browser, from the disk, without a connection.",
-        examples="  s2s report --run my-run",
-    ),
-}
 
 
 def _callback(command: str) -> Callable[..., Job]:
@@ -160,7 +56,7 @@ def _run(command: str, flags: dict[str, Any], state: dict[str, Any]) -> int:
     PAGES[command].check(options, flags)
     to_stdout = command == "score" or (command == "translate" and options.output is None)
     if to_stdout and state["mute"]:
-        raise _closed()
+        raise closed()
     # A bar would draw over translations that appear on the same terminal.
     to_screen = command == "translate" and to_stdout and sys.stdout.isatty()
     with _LazyListener(bars=not to_screen) as listen:
@@ -232,7 +128,7 @@ class _LazyListener:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code: 0, 1 (an error) or 2 (wrong usage)."""
-    state: dict[str, Any] = {"debug": False, "command": "", "mute": _open_streams()}
+    state: dict[str, Any] = {"debug": False, "command": "", "mute": open_streams()}
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         command = typer.main.get_command(_narrowed(given))
@@ -246,18 +142,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A number comes of --help, --version and Ctrl-C while parsing.
         code = job() if callable(job) else int(job or 0)
         if state["mute"] and not callable(job) and code == 0:
-            raise _closed()
+            raise closed()
         # What is still in the buffer may meet a full disk or a closed pipe: here it can be told.
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _abandon_streams()
+        abandon_streams()
         return BROKEN_PIPE
     except SystemExit as error:
         # Typer meets a closed pipe itself when it prints a help page.
         if not isinstance(error.__context__, BrokenPipeError):
             raise
-        _abandon_streams()
+        abandon_streams()
         return BROKEN_PIPE
     except KeyboardInterrupt:
         return _tell(lambda console: console.print("Interrupted."), INTERRUPTED)
@@ -314,53 +210,12 @@ def _tell(show: Callable[[Any], None], code: int) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        _abandon_streams()
+        abandon_streams()
         return BROKEN_PIPE
     except OSError:
         # A full disk has been told already; what stays in the buffer cannot be saved.
-        _abandon_streams()
+        abandon_streams()
         return code
-
-
-def _abandon_streams() -> None:
-    """Point broken streams nowhere, so that the interpreter's last flush has nothing to say."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None or stream.closed:
-            continue
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            with suppress(OSError):  # a stream of Python alone, which the last flush does not reach
-                os.dup2(nowhere, stream.fileno())
-            os.close(nowhere)
-
-
-def _open_streams() -> bool:
-    """Put something where the caller has closed a standard stream; says whether stdout was one.
-
-    Python has None for such a stream, and a file that is opened later would get its number:
-    a library that prints would write into the model.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    mute = sys.stdout is None or sys.stdout.closed
-    if mute:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if sys.stderr is None or sys.stderr.closed:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        # Pages and tables have letters that Latin-1 has not; translations are UTF-8 in any case.
-        sys.stdout.reconfigure(errors="replace")
-    return mute
-
-
-def _closed() -> S2SError:
-    hint = "Send it to a file or into a pipe."
-    return S2SError("it is closed, and the result goes there", where="standard output", hint=hint)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from s2scli import __version__
-from s2scli.cli import PAGES, main
+from s2scli.cli import main
+from s2scli.commands import PAGES
 from s2scli.config import COMMANDS
 from s2scli.reference import entries
 

@@ -1,0 +1,52 @@
+"""Standard streams that are closed, broken or of another encoding."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+from s2scli.errors import S2SError
+
+
+def abandon_streams() -> None:
+    """Point broken streams nowhere, so that the interpreter's last flush has nothing to say."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None or stream.closed:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            with suppress(OSError):  # a stream of Python alone, which the last flush does not reach
+                os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+
+
+def open_streams() -> bool:
+    """Put something where the caller has closed a standard stream; says whether stdout was one.
+
+    Python has None for such a stream, and a file that is opened later would get its number:
+    a library that prints would write into the model.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    mute = sys.stdout is None or sys.stdout.closed
+    if mute:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None or sys.stderr.closed:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # Pages and tables have letters that Latin-1 has not; translations are UTF-8 in any case.
+        sys.stdout.reconfigure(errors="replace")
+    return mute
+
+
+def closed() -> S2SError:
+    """The error of a result that has nowhere to go."""
+    hint = "Send it to a file or into a pipe."
+    return S2SError("it is closed, and the result goes there", where="standard output", hint=hint)
