@@ -22,17 +22,12 @@ from torch import Tensor
 import s2scli
 from s2scli.config import ModelConfig
 from s2scli.errors import S2SError, UsageError
-from s2scli.files import atomic_path, write_json_atomic
+from s2scli.files import atomic_path, lock, write_json_atomic
 from s2scli.lexicon import lexicon_path
 from s2scli.model import Seq2Seq
 from s2scli.model.shortlist import Shortlist
 from s2scli.runfolder import MODELS
 from s2scli.tokenizer import Tokenizer
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 """Version of the model directory and of the training state; a newer one is refused."""
@@ -250,14 +245,9 @@ def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 def locked(run: Path) -> Iterator[None]:
     """Keep other trainings out of a run folder; the lock ends with the process, however it ends."""
     with (run / ".lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                hint = "Wait for it or stop it, or use another folder (--run)."
-                raise S2SError(
-                    "another training is running in this folder", where=str(run), hint=hint
-                ) from error
+        if not lock(file):
+            hint = "Wait for it or stop it, or use another folder (--run)."
+            raise S2SError("another training is running in this folder", where=str(run), hint=hint)
         yield
 
 

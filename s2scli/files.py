@@ -10,11 +10,16 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 
 from s2scli.errors import S2SError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _PLAIN_WORDS = {
     errno.ENOSPC: ("the disk is full", "Free some space, or write to another disk."),
@@ -113,6 +118,20 @@ def _temporary_file(target: Path, path: Path) -> Path:
             os.fchmod(handle, 0o666 & ~_umask())
     os.close(handle)
     return Path(name)
+
+
+def lock(file: IO[Any]) -> bool:
+    """Keep other processes out until the file is closed; false if one of them is in already.
+
+    Where the system or the file system has no locks, nobody is kept out.
+    """
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
 
 
 def write_bytes_atomic(path: Path, content: bytes) -> None:

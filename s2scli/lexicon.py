@@ -38,8 +38,7 @@ def count_lexicon(
     Returns:
         ``likely`` (source_vocab, 100), the likeliest first, rows filled up with PAD; and ``frequent`` (200,).
     """
-    frequency = np.zeros(target_vocab, np.int64)
-    source, target, starts, repeats = _events(pairs, frequency)
+    source, target, starts, repeats = _events(pairs)
     keys, which = np.unique(source.astype(np.int64) * target_vocab + target, return_inverse=True)
     sources, targets = keys // target_vocab, keys % target_vocab
     p = np.full(len(keys), 1.0)
@@ -58,11 +57,12 @@ def count_lexicon(
     likely[sources[kept], rank[kept] + first] = targets[kept]
     if joint:
         likely[:, 0] = np.arange(source_vocab)
+    frequency = np.bincount(target[starts].astype(np.int64), minlength=target_vocab)
     frequent = np.argsort(-frequency, kind="stable")[:FREQUENT].astype(np.int32)
     return {"likely": likely, "frequent": frequent}
 
 
-def _events(pairs: ParallelData, frequency: NDArray[np.int64]) -> tuple[NDArray[Any], ...]:
+def _events(pairs: ParallelData) -> tuple[NDArray[Any], ...]:
     """Every source token of a sentence beside every target token, target by target.
 
     Returns:
@@ -74,7 +74,6 @@ def _events(pairs: ParallelData, frequency: NDArray[np.int64]) -> tuple[NDArray[
     source, target, widths = [], [], []
     for i in range(0, len(pairs), step):
         s, t = pairs.source(i), pairs.target(i)
-        np.add.at(frequency, t, 1)
         if len(s) and len(t):
             source.append(np.tile(s, len(t)))
             target.append(np.repeat(t, len(s)))

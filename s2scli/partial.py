@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -15,12 +14,7 @@ from typing import Any, BinaryIO
 
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, silent
-from s2scli.files import is_special, os_error, write_json_atomic
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from s2scli.files import is_special, lock, os_error, write_json_atomic
 
 SAVE_SECONDS = 2.0
 """How often it is noted how far the file has come; a kill costs the work since then."""
@@ -130,21 +124,15 @@ class Partial:
         """The hidden file, opened and locked; not one that its writer has just moved into place."""
         while True:
             handle = os.fdopen(os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-            try:
-                if fcntl is not None:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if self.file.exists() and os.path.samestat(os.fstat(handle.fileno()), self.file.stat()):
+            if not lock(handle):
+                handle.close()
+                what = "another translation is writing this file"
+                raise S2SError(what, where=str(self.path), hint="Wait for it.")
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle.fileno()), self.file.stat()):
                     self._ours = True
                     return handle
-                handle.close()
-            except OSError as error:
-                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                    self._ours = True
-                    return handle  # a file system without locks
-                handle.close()
-                raise S2SError(
-                    "another translation is writing this file", where=str(self.path), hint="Wait for it."
-                ) from error
+            handle.close()
 
     def skip(self, window: list[str]) -> None:
         """Pass over input lines whose results are there; they must be the same as then (see `check`)."""
@@ -197,7 +185,9 @@ class Partial:
         if not self.special:
             os.fsync(self._handle.fileno())
             self.note.unlink(missing_ok=True)
-            os.replace(self.file, self.target)  # still locked
+            if os.name == "nt":  # an open file cannot be moved there
+                self._handle.close()
+            os.replace(self.file, self.target)  # still locked, so that nobody takes it for an interrupted one
         self._handle.close()
 
     def leave(self) -> bool:

@@ -15,15 +15,12 @@ from s2scli.events import Listener, Notice, Progress, silent
 from s2scli.formats import formatter
 from s2scli.partial import Partial, partial
 from s2scli.stream import Source
-from s2scli.translator import SearchOptions, Translation, Translator
+from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translation, Translator
 
 if TYPE_CHECKING:
     from s2scli.pictures import AttentionPictures
 
 __all__ = ["Translation", "Translator", "translate"]
-
-_WINDOW_BATCHES = 16
-"""Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
 
 
 def translate(options: TranslateOptions, listen: Listener = silent) -> None:
@@ -100,7 +97,7 @@ def _run(
         translator.split_lines = file.counts.get("split", 0)
         translator.cut_lines = file.counts.get("cut", 0)
     batch_size = options.batch_size or search.batch_size
-    for read in source.windows(batch_size * _WINDOW_BATCHES):
+    for read in source.windows(batch_size * WINDOW_BATCHES):
         window = read
         if file is not None and number < file.lines:  # done before an interruption
             done, window = window[: file.lines - number], window[file.lines - number :]
@@ -156,7 +153,8 @@ def _settings(options: TranslateOptions, search: SearchOptions, translator: Tran
     digest, folder = hashlib.blake2b(digest_size=16), find_model(options.run)
     for name in ("model.safetensors", "tokenizer.json", "lexicon.safetensors"):
         if (folder / name).is_file():
-            digest.update((folder / name).read_bytes())
+            with (folder / name).open("rb") as file:
+                hashlib.file_digest(file, lambda: digest)
     names = ("format", "scores", "alignments", "alignment_unit", "shortlist", "batch_size")
     return {
         "model": digest.hexdigest(),

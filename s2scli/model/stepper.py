@@ -24,13 +24,10 @@ from s2scli.model.packed import Kind, Multiply, pack
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
+from s2scli.model.steplayer import StepLayer, tanh
 
 _MULTIPLE = 64
 """The output layer gets so many columns, or several times as many; the surplus has probability 0."""
-_TABLE_ROWS = 80
-"""Hypotheses from which on a batch is worth computing the table of input projections."""
-_TABLE_LIMIT = 1 << 28
-"""Numbers in the largest table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +52,8 @@ class StepperState:
     """What the stepper carries for B sentences with ``beam`` hypotheses each.
 
     Attributes:
-        keys: (B, S, h).
-        values: (B, S, h), W_a h_i.
+        keys: (B, S, h); without attention, none.
+        values: (B, S, h), W_a h_i; without attention, none.
         padding: (B, 1, S), 0 where there is a source token and -inf on padding.
         hidden: Of each layer (N, h), N = B·beam.
         cell: Of each layer (N, h) in fp32; none for a GRU.
@@ -78,9 +75,7 @@ class StepperState:
         rows = (sentences.unsqueeze(1) * self.beam + hypotheses).flatten()
         keys, values, padding, output = self.keys, self.values, self.padding, self.output
         if sentences.numel() != keys.size(0):  # the order of sentences never changes, they only leave
-            same = values is keys
-            keys = keys.index_select(0, sentences)
-            values = keys if same else values.index_select(0, sentences)
+            keys, values = keys.index_select(0, sentences), values.index_select(0, sentences)
             padding = padding.index_select(0, sentences)
             if output.allowed is not None:
                 allowed = output.allowed.index_select(0, sentences)
@@ -95,82 +90,6 @@ class StepperState:
             output=output,
             beam=hypotheses.size(1),
         )
-
-
-def _tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent of fp32 numbers, to 1e-7, by way of the sigmoid, which torch computes faster."""
-    return (2.0 * x).sigmoid_().mul_(2.0).sub_(1.0)
-
-
-class _Layer:
-    """One LSTM or GRU layer; its input is an embedding, or what other layers say, or both side by side."""
-
-    def __init__(self, layer: RNNLayer, embedding: Tensor | None, kind: Kind, bound: float) -> None:
-        """Pack a layer.
-
-        Args:
-            embedding: (V, e), if the first e inputs are an embedding.
-            bound: No other input and no state is larger in magnitude.
-        """
-        self.lstm = layer.kind == "lstm"
-        self.gates = layer.weight_ih.size(0)
-        width = 0 if embedding is None else embedding.size(1)
-        w_ih, w_hh, b_ih, b_hh = (w.detach() for w in layer.parameters_in_order)
-        if self.lstm:
-            # tanh(x) = 2 σ(2x) - 1, so that all four gates i, f, g, o are sigmoids of one product.
-            twice = torch.ones(4, layer.hidden, device=w_ih.device)
-            twice[2] = 2.0
-            w_ih, w_hh, b_ih = (w * twice.view(-1, *[1] * (w.dim() - 1)) for w in (w_ih, w_hh, b_ih + b_hh))
-        rest = w_ih[:, width:]
-        self.embedding = embedding
-        self.table: Tensor | None = None
-        self.from_embedding: Multiply | None = None
-        if embedding is not None:  # computed once, or for few rows: no reason for 8 bits
-            self.from_embedding = pack(w_ih[:, :width], b_ih, "fp32" if kind == "int8" else kind)
-        bias = None if embedding is not None else b_ih
-        self.from_input: Multiply | None = None
-        if self.lstm:
-            self.from_state = pack(torch.cat([rest, w_hh], dim=1), bias, kind, bound=bound)
-        else:  # r lies inside the tanh of n, between what comes from the state and the rest
-            self.from_state = pack(w_hh, b_hh, kind, bound=bound)
-            if rest.size(1):
-                self.from_input = pack(rest, bias, kind, bound=bound)
-
-    def prepare(self, rows: int, dtype: torch.dtype) -> None:
-        """Compute the table, if so many hypotheses make it worth while."""
-        if self.embedding is None or self.from_embedding is None or self.table is not None:
-            return
-        if rows >= _TABLE_ROWS and self.embedding.size(0) * self.gates <= _TABLE_LIMIT:
-            self.table = self.from_embedding(self.embedding).to(dtype)
-
-    def _embedded(self, ids: Tensor) -> Tensor | None:
-        """The gates' share (N, gates·h) of the embedded tokens (N,)."""
-        if self.table is not None:
-            return self.table.index_select(0, ids)
-        if self.embedding is None or self.from_embedding is None:
-            return None
-        return self.from_embedding(self.embedding.index_select(0, ids))
-
-    def __call__(
-        self, ids: Tensor, x: Tensor | None, hidden: Tensor, cell: Tensor | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Tokens (N,), other inputs (N, d) or None and the state (N, h) to the next state."""
-        embedded, h = self._embedded(ids), hidden.size(1)
-        if cell is not None:
-            gates = self.from_state(hidden if x is None else torch.cat([x, hidden], dim=1))
-            if embedded is not None:
-                gates = gates.add_(embedded)
-            i, f, g, o = gates.float().sigmoid_().chunk(4, dim=1)
-            cell = (cell * f).addcmul_(i, g.mul_(2.0).sub_(1.0))
-            return _tanh(cell).mul_(o).to(hidden.dtype), cell
-        given = self.from_input(x) if self.from_input is not None and x is not None else None
-        if embedded is not None:
-            given = embedded if given is None else given + embedded
-        assert given is not None
-        own = self.from_state(hidden)
-        r, z = (given[:, : 2 * h] + own[:, : 2 * h]).sigmoid_().chunk(2, dim=1)
-        n = torch.tanh(given[:, 2 * h :] + r * own[:, 2 * h :])
-        return torch.lerp(n, hidden, z.to(n.dtype)).to(hidden.dtype), None
 
 
 class Stepper:
@@ -199,13 +118,12 @@ class Stepper:
         outputs = [float(i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
         states = encoder_bound if config.bridge == "last" else 1.0
         self.combine = pack(combine, decoder.combine.bias.detach(), kind, bound=outputs[-1])
-        embedding = decoder.embedding.weight.detach()
-        embedding = embedding.to(self.dtype)
+        embedding = decoder.embedding.weight.detach().to(self.dtype)
         self.layers = []
         for i, layer in enumerate(decoder.rnn.layers):
             assert isinstance(layer, RNNLayer)
             bound = max(states, outputs[i - 1]) if i else states
-            self.layers.append(_Layer(layer, None if i else embedding, kind, bound))
+            self.layers.append(StepLayer(layer, None if i else embedding, kind, bound))
         self.narrow = None
         if model.narrow is not None:
             self.narrow = pack(model.narrow.weight.detach(), model.narrow.bias.detach(), kind, bound=1.0)
@@ -232,9 +150,9 @@ class Stepper:
         """
         encoded = self.model.encode(source, lengths)
         first = self.model.decoder.start(encoded)
-        keys = values = encoded.outputs.to(self.dtype)
+        keys = values = encoded.outputs[:, :0]  # without attention, nothing of it is ever read
         if self.attention is not None:
-            memory = self.attention.memory(keys, encoded.mask)
+            memory = self.attention.memory(encoded.outputs.to(self.dtype), encoded.mask)
             keys = memory.keys
             values = self.from_value(memory.values.flatten(0, 1)).view_as(memory.values)
         padding = torch.zeros(encoded.mask.shape, dtype=self.dtype, device=source.device)
@@ -297,12 +215,12 @@ class Stepper:
         """Equations 1-5: decoder states s (N, h) to s̃ (N, h) and α (B, beam, S)."""
         mixed = self.combine(states)
         if self.attention is None:
-            return _tanh(mixed.float()).to(self.dtype), None
+            return tanh(mixed.float()).to(self.dtype), None
         scores = self.attention.score(states.view(-1, beam, states.size(1)), state.keys)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         # W_s s + b + Σ α_i (W_a h_i)
         vectors = torch.baddbmm(mixed.view(-1, beam, mixed.size(1)), weights, state.values)
-        return _tanh(vectors.flatten(0, 1).float()).to(self.dtype), weights
+        return tanh(vectors.flatten(0, 1).float()).to(self.dtype), weights
 
     def _log_probabilities(self, vectors: Tensor, output: Output, beam: int) -> Tensor:
         """log p(y | s̃) (B, beam, C) for s̃ (N, h)."""

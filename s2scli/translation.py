@@ -1,0 +1,91 @@
+"""What is asked of a search, and the translations that come of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2scli.errors import UsageError
+from s2scli.model import Hypothesis
+from s2scli.resolve import flag
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """How to search; the fields mean what the options of ``s2s translate`` of the same name mean."""
+
+    beam: int = 5
+    n_best: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+    max_length_ratio: float = 3.0
+    sample: bool = False
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 1
+    attention: bool = False
+
+    @property
+    def batch_size(self) -> int:
+        """Sentences that make a batch of some 300 hypotheses, from which on larger ones are no faster."""
+        return max(8, min(256, 320 // self.beam))
+
+    def __post_init__(self) -> None:
+        drawing = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        for name, default in drawing.items():
+            if not self.sample and getattr(self, name) != default:
+                raise UsageError(
+                    "this has an effect only with --sample", where=flag(name), hint="Add --sample."
+                )
+        if self.sample and self.n_best > 1:
+            raise UsageError(
+                "--sample draws one translation a line", where="--n-best", hint="Leave --n-best out."
+            )
+        if not self.sample and self.n_best > self.beam:
+            hint = f"Use --beam {self.n_best} or more."
+            raise UsageError(
+                f"a beam of {self.beam} has no {self.n_best} hypotheses", where="--n-best", hint=hint
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A stretch of a line that was translated by itself; mostly the whole line.
+
+    Attributes:
+        source: Its source ids, without EOS.
+        hypothesis: Its translation; attention is (T, S), EOS included on both sides.
+        glue: What stands between this piece's translation and the one before it.
+    """
+
+    source: tuple[int, ...]
+    hypothesis: Hypothesis
+    glue: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translation:
+    """One hypothesis for a line.
+
+    Attributes:
+        text: The translation; it never contains a line break.
+        pieces: What it is made of; none for a blank line, several for one that was split.
+    """
+
+    text: str
+    pieces: tuple[Piece, ...] = ()
+
+    @property
+    def log_probability(self) -> float:
+        """log p(translation | source), in nats."""
+        return sum((p.hypothesis.log_probability for p in self.pieces), 0.0)
+
+    @property
+    def score(self) -> float:
+        """Mean of the pieces' scores; a single piece's own."""
+        return sum((p.hypothesis.score for p in self.pieces), 0.0) / max(1, len(self.pieces))
+
+    @property
+    def ids(self) -> list[int]:
+        """Target ids without EOS."""
+        return [i for p in self.pieces for i in p.hypothesis.tokens]
