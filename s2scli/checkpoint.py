@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from torch import Tensor
 import s2scli
 from s2scli.config import ModelConfig
 from s2scli.errors import S2SError, UsageError
+from s2scli.events import Listener, Notice, silent
 from s2scli.files import atomic_path, lock, write_json_atomic
 from s2scli.lexicon import lexicon_path
 from s2scli.model import Seq2Seq
 from s2scli.model.shortlist import Shortlist
-from s2scli.runfolder import MODELS
+from s2scli.runfolder import MODELS, members
 from s2scli.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -50,10 +51,8 @@ def find_model(path: Path) -> Path:
     """The model directory that a path means: itself, or the best (else last) model of a run folder."""
     if (path / "config.json").is_file():
         return path
-    for candidate in (path / "best", path / "last"):
-        # The weights come last: without them the training has not got that far.
-        if (candidate / "model.safetensors").is_file():
-            return candidate
+    if (complete := _complete(path)) is not None:
+        return complete
     if not path.exists():
         raise S2SError(
             "there is no such folder", where=str(path), hint="Name a run folder or model directory."
@@ -62,6 +61,32 @@ def find_model(path: Path) -> Path:
         "Train one with s2s train." if (path / "data").is_dir() else "Name a run folder or model directory."
     )
     raise S2SError("there is no model in this folder", where=str(path), hint=hint)
+
+
+def _complete(run: Path) -> Path | None:
+    """The best (else last) model of a run folder; None if it has none yet."""
+    for candidate in (run / "best", run / "last"):
+        # The weights come last: without them the training has not got that far.
+        if (candidate / "model.safetensors").is_file():
+            return candidate
+    return None
+
+
+def find_models(path: Path, listen: Listener = silent) -> list[Path]:
+    """The model directories that a path means: one of each seed of a run folder, else `find_model`'s.
+
+    Args:
+        listen: Told of seeds whose training has not come to a model yet; they are left out.
+    """
+    if (path / "config.json").is_file():
+        return [path]
+    found = []
+    for member in members(path):
+        if (complete := _complete(member)) is not None:
+            found.append(complete)
+        else:
+            listen(Notice(text=f"Left out, since it holds no model yet: {member}.", warning=True))
+    return found or [find_model(path)]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -181,6 +206,28 @@ def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
     return model.eval(), tokenizer, info
 
 
+def load_models(folders: Sequence[Path]) -> tuple[list[Seq2Seq], Tokenizer, int]:
+    """Models that are to be used together (fp32, CPU).
+
+    Returns:
+        The models, their tokenizer, and the longest source that all of them were trained on.
+
+    Raises:
+        S2SError: Their tokenizers differ, so that the same ids are not the same tokens.
+    """
+    loaded = [load_model(folder) for folder in folders]
+    first, *others = [(folder / "tokenizer.json").read_bytes() for folder in folders]
+    for folder, other in zip(folders[1:], others, strict=True):
+        if other != first:
+            raise S2SError(
+                "these models have different tokenizers and cannot be used together",
+                where=f"{folders[0]}, {folder}",
+                hint="Train them on the same preprocessed data, or name one of them.",
+            )
+    models, tokenizers, infos = zip(*loaded, strict=True)
+    return list(models), tokenizers[0], min(info.max_source_length for info in infos)
+
+
 def load_shortlist(path: Path, size: int, device: torch.device) -> Shortlist:
     """The ``size`` likeliest target tokens of each source token, from a run folder or model directory.
 
@@ -252,13 +299,22 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def remove_models(run: Path) -> None:
-    """Delete the models and the training state of a run, but not its data."""
-    for name in MODELS:
-        path = run / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    """Delete the models and the training state of a run, but not its data.
+
+    Raises:
+        S2SError: One of several seeds is just being trained.
+    """
+    with ExitStack() as stack:
+        for member in members(run):
+            stack.enter_context(locked(member))
+        for member in members(run):
+            remove_models(member)  # its state before its models, like everything here
+        for name in MODELS:
+            path = run / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def remove_leftovers(run: Path) -> None:

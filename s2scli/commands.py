@@ -22,9 +22,11 @@ def run_preprocess(options: Any, listen: Listener) -> None:
 
 def run_train(options: Any, listen: Listener) -> int:
     """Turn training data into a model."""
+    from s2scli.seeds import has_seeds, train_seeds
     from s2scli.train import train
 
-    return INTERRUPTED if train(options, listen).how_to_go_on else 0
+    ended = train_seeds(options, listen) if has_seeds(options) else train(options, listen)
+    return INTERRUPTED if ended.how_to_go_on else 0
 
 
 def run_translate(options: Any, listen: Listener) -> None:

@@ -32,7 +32,7 @@ Preset = Literal["default", "lecture"]
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
 SearchPrecision = Literal["auto", "fp32", "bf16", "int8"]
-Metric = Literal["bleu", "chrf", "loss"]
+Metric = Literal["bleu", "chrf", "acc", "loss"]
 Average = Literal["ema", "none"]
 Format = Literal["text", "tsv", "jsonl"]
 
@@ -213,6 +213,14 @@ class TrainOptions(Options):
     resume: bool = option(False, "Go on from the last checkpoint, exactly.", "Run")
     force: bool = option(False, "Replace the model already in the run folder.", "Run")
     seed: int = option(1, "Seed of every random choice.", "Run", low=0, high=2**32 - 1)
+    seeds: int = option(
+        1,
+        "Train this many models, with the seeds --seed, --seed + 1, …; s2s translate uses them together.",
+        "Run",
+        low=1,
+        high=100,
+        unit="models",
+    )
     tensorboard: bool = option(
         False, "Write TensorBoard logs too (needs the extra s2scli[tensorboard]).", "Run"
     )
@@ -366,9 +374,10 @@ class TrainOptions(Options):
     validate_beam: int = option(1, "Beam of those translations.", "Validation", low=1, high=100)
     metric: Metric | None = option(
         None,
-        "What decides which model is the best (a tie is decided by the loss).",
+        "What decides which model is the best (a tie is decided by the loss); acc is the share of lines "
+        "translated exactly.",
         "Validation",
-        auto="bleu, or chrf where most lines have fewer than four words",
+        auto="bleu; acc for short strings, else chrf where most lines have fewer than four words",
     )
     samples: int = option(
         3, "Sample translations shown at a validation.", "Validation", low=0, unit="sentences"

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from s2scli import events
 from s2scli.errors import S2SError
+from s2scli.several import Board, Failed, OfSeed, SeedsEnded, SeedsEvent, SeedsStarted, summary
 from s2scli.wording import amount, duration, measure, perplexity, report_facts, visible
 
 LONGEST = 160
@@ -110,19 +111,25 @@ class ConsoleListener:
         console: Where to write; by default stderr.
         bars: Whether the terminal may hold moving things at all.
         interval: Without a terminal, the least number of seconds between two lines of training.
+        prefix: What every line begins with.
     """
 
-    def __init__(self, console: Console | None = None, *, bars: bool = True, interval: float = 5.0) -> None:
+    def __init__(
+        self, console: Console | None = None, *, bars: bool = True, interval: float = 5.0, prefix: str = ""
+    ) -> None:
         self.console = console or make_console()
+        self.prefix = prefix
         self.moving = bars and self.console.is_terminal and not self.console.is_dumb_terminal
         self.interval = interval
         self._last_line = -math.inf
-        self._status: Text | None = None
+        self._status: RenderableType | None = None
         self._share: float | None = None
         self._best = ""
         self._total: int | None = None
         self._tasks: dict[str, TaskID] = {}
         self._live: Live | None = None
+        self._board = Board((), in_rows=False)
+        self._of: dict[int, ConsoleListener] = {}
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -163,10 +170,14 @@ class ConsoleListener:
             self._validated(event)
         elif isinstance(event, events.TrainingEnded):
             self._ended(event)
+        elif isinstance(event, Failed):
+            self._print(Text("Failed: ", style="red"), visible(event.what))
+        elif isinstance(event, SeedsEvent):
+            self._several(event)
 
     def _print(self, *parts: Text) -> None:
         # Without a terminal a line stays a line, however long: it is grep that reads it.
-        self.console.print(Text.assemble(*parts), soft_wrap=not self.console.is_terminal)
+        self.console.print(Text.assemble(self.prefix, *parts), soft_wrap=not self.console.is_terminal)
 
     def _refresh(self) -> None:
         if not self.moving:
@@ -255,11 +266,13 @@ class ConsoleListener:
     def _validated(self, event: events.Validated) -> None:
         best = measure(event.best_score, event.metric)
         self._best = f"best {best}"
+        exact = event.metric == "acc"  # of strings; BLEU says nothing of them
+        first = measure(event.accuracy, "acc") if exact else measure(event.bleu, "bleu")
         line = Text.assemble(
             Text("Validation", style="bold"),
             f" at step {event.step:,} (epoch {event.epoch:.2f}, {duration(event.elapsed)}): "
             f"loss {event.loss:.3f}, perplexity {perplexity(event.loss)}, "
-            f"BLEU {event.bleu:.2f}, chrF {event.chrf:.2f}; ",
+            f"{first}, chrF {event.chrf:.2f}; ",
             Text("the best so far", style="green")
             if event.best
             else Text(f"best {best}, {_ago(event.waited, event.patience)}"),
@@ -296,3 +309,29 @@ class ConsoleListener:
             lines.append(event.how_to_go_on)
         for line in lines:
             self._print(visible(line))
+
+    def _several(self, event: SeedsEvent) -> None:
+        if isinstance(event, SeedsStarted):
+            self._board = Board(event.seeds, in_rows=self.moving)
+            # Several at once say together no more than one does alone.
+            every = self.interval * event.at_once
+            self._of = {
+                seed: ConsoleListener(self.console, bars=False, interval=every, prefix=f"seed {seed}: ")
+                for seed in event.seeds
+            }
+            self._print(visible(event.text))
+        elif isinstance(event, OfSeed):
+            line = self._board.hear(event.seed, event.event)
+            if isinstance(line, events.TrainingStarted):
+                self._started(line)
+            elif line is not None:
+                self._of[event.seed](line)
+            if self.moving:
+                self._status = self._board.show()
+                self._refresh()
+        elif isinstance(event, SeedsEnded):
+            self._status = None
+            self.close()
+            self.console.print(summary(event))
+            for text in event.what_next:
+                self._print(visible(text))

@@ -78,6 +78,7 @@ class Validated(Event):
     loss: float
     bleu: float
     chrf: float
+    accuracy: float
     best: bool
     best_score: float
     metric: str

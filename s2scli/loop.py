@@ -15,7 +15,7 @@ from s2scli.model import Batch
 from s2scli.trainer import Trainer
 from s2scli.validate import Validator
 
-NAMES = {"bleu": "BLEU", "chrf": "chrF", "loss": "loss", None: "score"}
+NAMES = {"bleu": "BLEU", "chrf": "chrF", "acc": "accuracy", "loss": "loss", None: "score"}
 REPORT_EVERY = 25
 """Updates between two Stepped events."""
 PROJECT_AFTER = 50
@@ -151,7 +151,8 @@ class Loop:
         self.reserve = self.meter.clock.seconds - before
         self._check(result.loss)
         position, metric = self.position, self.options.metric or "bleu"
-        score = {"bleu": result.bleu, "chrf": result.chrf, "loss": -result.loss}[metric]
+        measured = {"bleu": result.bleu, "chrf": result.chrf, "acc": result.accuracy, "loss": -result.loss}
+        score = measured[metric]
         # At first BLEU may be 0 for long: a lower loss is then better.
         before_that = (position.best_score, -(position.best_loss or 0.0))
         best = before_that[0] is None or (score, -result.loss) > before_that
@@ -170,6 +171,7 @@ class Loop:
                 loss=result.loss,
                 bleu=result.bleu,
                 chrf=result.chrf,
+                accuracy=result.accuracy,
                 best=best,
                 best_score=abs(position.best_score),
                 metric=metric,

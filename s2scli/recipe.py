@@ -1,4 +1,4 @@
-"""The settings of a training: what the user chose, and for the rest what the amount of data suggests."""
+"""The settings of a training: what the user chose, and for the rest what the data suggest."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class DataFacts:
         pairs: Training pairs.
         source_vocab, target_vocab: Sizes of the vocabularies.
         joint: Whether the two are one.
+        strings: Whether both sides are split into characters or symbols: words rather than sentences.
         short_lines: Whether most targets have fewer than four words, for which BLEU is always 0.
         batches: Tokens of a batch → batches in an epoch.
     """
@@ -48,6 +49,7 @@ class DataFacts:
     source_vocab: int
     target_vocab: int
     joint: bool
+    strings: bool
     short_lines: bool
     batches: Callable[[int], int]
 
@@ -94,6 +96,36 @@ def _as_in_the_lecture(options: TrainOptions) -> TrainOptions:
     return replace(options, **LECTURE)
 
 
+def _for_sentences(pairs: int) -> dict[str, Any]:
+    # Small data want small batches and high rates: the number of updates is what limits them.
+    return {
+        "hidden": _rounded(
+            _between(pairs, [(1e3, 256), (1e4, 384), (3e4, 512), (1e6, 768), (5e6, 1024)]), 64
+        ),
+        "embedding": _rounded(_between(pairs, [(1e3, 128), (1e4, 256), (3e5, 384), (5e6, 512)]), 64),
+        "encoder_layers": 1 if pairs < 300_000 else 2,
+        "decoder_layers": 1 if pairs < 300_000 else 2,
+        "dropout": round(_between(pairs, [(3e3, 0.35), (3e4, 0.3), (2e5, 0.2), (3e6, 0.1)]), 2),
+        "learning_rate": round(_between(pairs, [(1e4, 3e-3), (3e4, 2e-3), (1e6, 1e-3)]), 5),
+        "batch_tokens": _rounded(_between(pairs, [(1e4, 400), (3e4, 1000), (3e5, 2000), (5e6, 4000)]), 100),
+        "epochs": round(_between(pairs, [(1e4, 40), (3e4, 25), (3e5, 12), (5e6, 4)])),
+    }
+
+
+def _for_strings(pairs: int) -> dict[str, Any]:
+    # Few symbols and little noise: wide layers, of which half is dropped, and many epochs.
+    return {
+        "hidden": _rounded(_between(pairs, [(1e3, 256), (3e3, 384), (1e5, 512)]), 64),
+        "embedding": _rounded(_between(pairs, [(1e4, 128), (1e5, 256)]), 64),
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "dropout": round(_between(pairs, [(1e4, 0.5), (1e5, 0.3), (1e6, 0.1)]), 2),
+        "learning_rate": round(_between(pairs, [(1e4, 3e-3), (1e5, 2e-3), (1e6, 1e-3)]), 5),
+        "batch_tokens": _rounded(_between(pairs, [(4e3, 300), (1e5, 1000), (1e6, 3000)]), 100),
+        "epochs": round(_between(pairs, [(1e3, 80), (4e3, 40), (1e4, 30), (1e5, 12), (1e6, 5)])),
+    }
+
+
 def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     """Fill in what the user left open.
 
@@ -106,28 +138,15 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     if options.tie == "all" and not data.joint:
         hint = "Preprocess with --joint, or use --tie target."
         raise UsageError("--tie all needs one vocabulary for both sides", where="--tie", hint=hint)
-    pairs = data.pairs
-    # Small data want small batches and high rates: the number of updates is what limits them.
-    suggested: dict[str, Any] = {
-        "hidden": _rounded(
-            _between(pairs, [(1e3, 256), (1e4, 384), (3e4, 512), (1e6, 768), (5e6, 1024)]), 64
-        ),
-        "embedding": _rounded(_between(pairs, [(1e3, 128), (1e4, 256), (3e5, 384), (5e6, 512)]), 64),
-        "encoder_layers": 1 if pairs < 300_000 else 2,
-        "decoder_layers": 1 if pairs < 300_000 else 2,
-        "dropout": round(_between(pairs, [(3e3, 0.35), (3e4, 0.3), (2e5, 0.2), (3e6, 0.1)]), 2),
-        "learning_rate": round(_between(pairs, [(1e4, 3e-3), (3e4, 2e-3), (1e6, 1e-3)]), 5),
-        "batch_tokens": _rounded(_between(pairs, [(1e4, 400), (3e4, 1000), (3e5, 2000), (5e6, 4000)]), 100),
-        "epochs": round(_between(pairs, [(1e4, 40), (3e4, 25), (3e5, 12), (5e6, 4)])),
-    }
+    suggested = _for_strings(data.pairs) if data.strings else _for_sentences(data.pairs)
     limited = options.max_steps is not None or options.max_minutes is not None
     if limited:  # the user has said when to end
         suggested.pop("epochs")
     else:
         suggested["patience"] = 10
     suggested["tie"] = "all" if data.joint else "target"
-    suggested["metric"] = "chrf" if data.short_lines else "bleu"
-    chosen = {name: value for name, value in suggested.items() if getattr(options, name) is None}
+    suggested["metric"] = "acc" if data.strings else "chrf" if data.short_lines else "bleu"
+    chosen = {name: value for name, value in suggested.items() if not options.sets(name)}
     full = replace(options, **chosen)
     per_epoch = -(-data.batches(full.batch_tokens or 1) // full.accumulate)
     limits = [n for n in (full.max_steps, full.epochs and full.epochs * per_epoch) if n]
@@ -135,7 +154,7 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     if full.warmup_steps is None:
         chosen["warmup_steps"] = min(400, max(1, (total or 4000) // 10))
     if full.validate_every is None:
-        chosen["validate_every"] = min(max(per_epoch, 500), 2000)
+        chosen["validate_every"] = min(max(per_epoch, 300 if data.strings else 500), 2000)
     full = replace(full, **chosen)
     model = ModelConfig(
         source_vocab=data.source_vocab,
@@ -188,7 +207,7 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
         "validate_every",
         "patience",
     ]
-    reason = f"for {data.pairs:,} pairs"
+    reason = f"for {data.pairs:,} {'strings' if data.strings else 'pairs'}"
     texts = {}
     for name in shown:
         value = getattr(full, name)

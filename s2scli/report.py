@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s2scli import __version__
-from s2scli.config import ReportOptions
+from s2scli.config import ModelConfig, ReportOptions
 from s2scli.errors import S2SError
 from s2scli.events import Listener, Notice, Progress, silent
 from s2scli.files import os_error, write_text_atomic
@@ -17,6 +17,7 @@ from s2scli.pages import as_json, page
 from s2scli.pages.curves import read_training
 from s2scli.pages.maps import encode_map
 from s2scli.pictures import attention_map
+from s2scli.runfolder import data_folder
 from s2scli.scoring import HIGHER_IS_BETTER, by_length, score_system, sentence_scores, unit_of
 from s2scli.scoring.material import held_out
 from s2scli.scoring.metrics import check_lengths
@@ -75,9 +76,13 @@ def report(options: ReportOptions, listen: Listener = silent) -> Path:
     text = Translated(name=name, sources=read_lines(source), references=read_lines(target))
     check_lengths(str(source), len(text.sources), str(target), len(text.references))
     training = read_training(options.run / "metrics.jsonl")
-    prepared = _prepared(options.run / "data" / "report.json", text.notes)
+    prepared = _prepared(data_folder(options.run) / "report.json", text.notes)
     translator = Translator.load(
-        options.run, device=options.device, precision=options.precision, threads=options.threads
+        options.run,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        listen=listen,
     )
     _translate(text, translator, options, listen)
     if name == "dev":
@@ -96,7 +101,7 @@ def report(options: ReportOptions, listen: Listener = silent) -> Path:
         "version": __version__,
         "facts": _model_facts(translator, text, options),
         "notes": text.notes,
-        "attention": translator.model.config.attention != "none",
+        "attention": translator.has_attention,
         **_scores(text, listen),
         "training": training,
         "data": prepared,
@@ -110,7 +115,7 @@ def report(options: ReportOptions, listen: Listener = silent) -> Path:
 
 def _translate(text: Translated, translator: Translator, options: ReportOptions, listen: Listener) -> None:
     """Translate all lines, and keep the attention of those that are shown."""
-    attentive = translator.model.config.attention != "none"
+    attentive = translator.has_attention
     shown, total = min(options.lines, len(text.sources)), len(text.sources)
 
     def translations() -> Iterable[list[Translation]]:
@@ -162,13 +167,24 @@ def _fit(maps: list[dict[str, Any] | None]) -> int:
 
 
 def _model_facts(translator: Translator, text: Translated, options: ReportOptions) -> list[str]:
-    config = translator.model.config
-    parameters = sum(p.numel() for p in translator.model.parameters())
-    attention = "no attention" if config.attention == "none" else f"{config.attention} attention"
+    models = translator.models
+    parameters = sum(p.numel() for model in models for p in model.parameters())
+    kinds = " and ".join(dict.fromkeys(_kind(model.config) for model in models))
+    translated = (
+        f"Translated: {NAMES[text.name].lower()} set, {len(text.sources):,} lines, beam {options.beam}"
+    )
+    if len(models) == 1:
+        return [f"Model: {kinds}; {parameters:,} parameters", translated]
     return [
-        f"Model: {config.cell.upper()}, {config.hidden} units, {attention}; {parameters:,} parameters",
-        f"Translated: {NAMES[text.name].lower()} set, {len(text.sources):,} lines, beam {options.beam}",
+        f"{len(models)} models together: {kinds}; {parameters:,} parameters in all",
+        translated,
+        "The course of a training is in the report of its own folder under seeds.",
     ]
+
+
+def _kind(config: ModelConfig) -> str:
+    attention = "no attention" if config.attention == "none" else f"{config.attention} attention"
+    return f"{config.cell.upper()}, {config.hidden} units, {attention}"
 
 
 def _scores(text: Translated, listen: Listener) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from s2scli.errors import S2SError, UsageError
 from s2scli.files import os_error
 
-MODELS = ("state", "best", "last", "tensorboard", "metrics.jsonl", "report.html")
+MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "report.html")
 """What a training and its report leave beside ``data``, and what new data make stale.
 
 In the order of its removal: a state without its models would be taken for a training to go on with.
@@ -69,6 +69,28 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
         shutil.rmtree(partial, ignore_errors=True)
         if fresh and run.is_dir() and not any(run.iterdir()):
             run.rmdir()
+
+
+def data_folder(run: Path) -> Path:
+    """The preprocessed data that a run folder works on: its own, or for one of several seeds those of all."""
+    own, above = run / "data", run.absolute().parent
+    if own.is_dir() or above.name != "seeds" or not (above.parent / "data").is_dir():
+        return own
+    return above.parent / "data"
+
+
+def trained(run: Path) -> bool:
+    """Whether a training has left its state or a model in a run folder, or in that of one of its seeds."""
+    files = (
+        run / "state" / "training.safetensors",
+        *(run / n / "model.safetensors" for n in ("best", "last")),
+    )
+    return any(path.exists() for path in files) or any(trained(member) for member in members(run))
+
+
+def members(run: Path) -> list[Path]:
+    """The folders of the seeds that a run was trained with, in numeric order; none if it was with one."""
+    return sorted((p for p in run.glob("seeds/*") if p.name.isdecimal()), key=lambda p: int(p.name))
 
 
 def _settle(run: Path) -> None:

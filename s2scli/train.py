@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from s2scli.lexicon import copy_lexicon
 from s2scli.loop import Loop
 from s2scli.meter import Stop
 from s2scli.metrics import Recorder, check_tensorboard
-from s2scli.recipe import DataFacts, choose
+from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, flag
+from s2scli.runfolder import data_folder, trained
 from s2scli.runtime import set_up
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
@@ -63,46 +64,81 @@ def resumed_options(saved: dict[str, Any], chosen: Sequence[str], given: TrainOp
     return replace(old, **changed)
 
 
-def train(options: TrainOptions, listen: Listener = silent) -> TrainingEnded:
+def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = None) -> TrainingEnded:
     """Train a model on the data of a run folder.
 
     Args:
         options: See ``s2s train --help``.
         listen: Told every event of ``s2scli.events`` that concerns training.
+        stop: Ends the training after the step under way when it is asked to, as Ctrl-C does.
 
     Raises:
         S2SError: No data, results in the way, a damaged checkpoint, a loss that is not a number.
     """
-    report_path = options.run / "data" / "report.json"
-    if not report_path.is_file():
-        hint = "Run s2s preprocess first, or name its folder with --run."
-        raise S2SError("there is no preprocessed data in this run folder", where=str(options.run), hint=hint)
+    if options.seeds > 1:
+        raise UsageError(
+            "this function trains one model", where="seeds", hint="Use s2scli.seeds.train_seeds."
+        )
+    report_path = find_data(options.run) / "report.json"
     with checkpoint.locked(options.run):
         fingerprint = _fingerprint(report_path)
-        return _train(_check_results(options, fingerprint), fingerprint, listen)
+        return _train(_check_results(options, fingerprint), fingerprint, listen, stop or Stop())
 
 
-def _train(options: TrainOptions, fingerprint: str, listen: Listener) -> TrainingEnded:
-    folder, data_folder = options.run, options.run / "data"
-    runtime = set_up(options.device, options.precision, options.threads)
-    tokenizer = Tokenizer.load(data_folder / "tokenizer.json")
-    data, dev = ParallelData.open(data_folder, "train"), ParallelData.open(data_folder, "dev")
-    held_out = HeldOut.read(data_folder)
+def find_data(run: Path) -> Path:
+    """The folder of a run's preprocessed data, or an error that says how to make them."""
+    folder = data_folder(run)
+    if not (folder / "report.json").is_file():
+        hint = "Run s2s preprocess first, or name its folder with --run."
+        raise S2SError("there is no preprocessed data in this run folder", where=str(run), hint=hint)
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a training begins with: its data, and the settings that suit them."""
+
+    tokenizer: Tokenizer
+    data: ParallelData
+    dev: ParallelData
+    held_out: HeldOut
+    recipe: Recipe
+
+
+def read_inputs(options: TrainOptions) -> Inputs:
+    """Read the data and choose the settings.
+
+    Raises:
+        S2SError: Data that are damaged; options that do not go together, or not with these data.
+    """
+    folder = find_data(options.run)
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    data, dev = ParallelData.open(folder, "train"), ParallelData.open(folder, "dev")
+    held_out = HeldOut.read(folder)
     facts = DataFacts(
         pairs=len(data),
         source_vocab=tokenizer.source.vocab_size,
         target_vocab=tokenizer.target.vocab_size,
         joint=tokenizer.joint,
+        strings=tokenizer.source.strings and tokenizer.target.strings,
         short_lines=held_out.short,
         batches=lambda tokens: len(TrainingBatches(data, tokens, options.seed).epoch(0)),
     )
+    if options.tensorboard:
+        check_tensorboard()
     recipe = choose(options, facts)
+    return Inputs(tokenizer=tokenizer, data=data, dev=dev, held_out=held_out, recipe=recipe)
+
+
+def _train(options: TrainOptions, fingerprint: str, listen: Listener, stop: Stop) -> TrainingEnded:
+    folder = options.run
+    runtime = set_up(options.device, options.precision, options.threads)
+    inputs = read_inputs(options)
+    recipe, tokenizer, data = inputs.recipe, inputs.tokenizer, inputs.data
     longest = (int(data.source_lengths.max()), int(data.target_lengths.max()))
     info = checkpoint.ModelInfo(model=recipe.model, max_source_length=longest[0])
     trainer = Trainer(recipe, data, folder, runtime, fingerprint)
-    validator = Validator(tokenizer, dev, held_out, longest, recipe.options, runtime, listen)
-    if options.tensorboard:
-        check_tensorboard()
+    validator = Validator(tokenizer, inputs.dev, inputs.held_out, longest, recipe.options, runtime, listen)
     # Nothing of an older training is touched before all of the above has gone well.
     checkpoint.remove_leftovers(folder)
     if options.resume:
@@ -113,12 +149,12 @@ def _train(options: TrainOptions, fingerprint: str, listen: Listener) -> Trainin
         checkpoint.remove_models(folder)
     for name in ("best", "last"):
         checkpoint.create_model_directory(folder / name, info, tokenizer)
-        copy_lexicon(data_folder, folder / name)
+        copy_lexicon(find_data(folder), folder / name)
     if not options.resume:
         trainer.save()
     with (
         Recorder(folder, options.tensorboard, trainer.position.step, listen) as recorder,
-        Stop().listening() as stop,
+        stop.listening(),
     ):
         loop = Loop(trainer, validator, recorder)
         over = loop.over() or loop.impatient()
@@ -158,13 +194,9 @@ def _fingerprint(report_path: Path) -> str:
 def _check_results(options: TrainOptions, fingerprint: str) -> TrainOptions:
     """The options to train with, once it is clear that nothing is in the way."""
     folder = options.run
-    has_state = (folder / "state" / "training.safetensors").is_file()
+    check_nothing_in_the_way(options)
     if options.resume:
-        if options.force:
-            raise UsageError(
-                "--resume goes on and --force starts anew", where="--force", hint="Use one of them."
-            )
-        if not has_state:
+        if not (folder / "state" / "training.safetensors").is_file():
             raise S2SError(
                 "there is no training to resume", where=str(folder), hint="Start one with s2s train."
             )
@@ -177,11 +209,17 @@ def _check_results(options: TrainOptions, fingerprint: str) -> TrainOptions:
         resumed = resumed_options(progress["options"], progress["chosen"], options)
         object.__setattr__(resumed, "given", options.given)
         return resumed
-    trained = has_state or any((folder / name / "model.safetensors").exists() for name in ("best", "last"))
-    if trained and not options.force:
-        hint = "Go on with it (--resume), replace it (--force), or name another folder (--run)."
-        raise S2SError("there is a trained model in this run folder already", where=str(folder), hint=hint)
     return options
+
+
+def check_nothing_in_the_way(options: TrainOptions) -> None:
+    """Refuse to replace what is there, unless that is asked for."""
+    if options.resume and options.force:
+        raise UsageError("--resume goes on and --force starts anew", where="--force", hint="Use one of them.")
+    if trained(options.run) and not options.force and not options.resume:
+        hint = "Go on with it (--resume), replace it (--force), or name another folder (--run)."
+        what = "there is a trained model in this run folder already"
+        raise S2SError(what, where=str(options.run), hint=hint)
 
 
 def _ended(trainer: Trainer, listen: Listener) -> TrainingEnded:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from s2scli.checkpoint import find_model
+from s2scli.checkpoint import find_models
 from s2scli.config import TranslateOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
@@ -60,8 +60,9 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         precision=options.precision,
         threads=options.threads,
         shortlist=options.shortlist,
+        listen=listen,
     )
-    if search.attention and translator.model.config.attention == "none":
+    if search.attention and not translator.has_attention:
         where = "--alignments" if options.alignments else "--attention-plot"
         raise UsageError("this model has no attention (it was trained with --attention none)", where=where)
     pictures = None
@@ -150,11 +151,12 @@ def _is_done(options: TranslateOptions, listen: Listener) -> bool:
 
 def _settings(options: TranslateOptions, search: SearchOptions, translator: Translator) -> dict[str, Any]:
     """What an interrupted translation must have in common with the one that goes on."""
-    digest, folder = hashlib.blake2b(digest_size=16), find_model(options.run)
-    for name in ("model.safetensors", "tokenizer.json", "lexicon.safetensors"):
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                hashlib.file_digest(file, lambda: digest)
+    digest = hashlib.blake2b(digest_size=16)
+    for folder in find_models(options.run):
+        for name in ("model.safetensors", "tokenizer.json", "lexicon.safetensors"):
+            if (folder / name).is_file():
+                with (folder / name).open("rb") as file:
+                    hashlib.file_digest(file, lambda: digest)
     names = ("format", "scores", "alignments", "alignment_unit", "shortlist", "batch_size")
     return {
         "model": digest.hexdigest(),

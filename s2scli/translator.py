@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2scli.checkpoint import load_model, load_shortlist
+from s2scli.checkpoint import find_models, load_models, load_shortlist
 from s2scli.config import UNK, Device, SearchPrecision
+from s2scli.events import Listener, Notice, silent
 from s2scli.model import (
     Hypothesis,
     SearchLimits,
@@ -27,6 +28,7 @@ from s2scli.model import (
     sample_search,
 )
 from s2scli.model.batch import pad
+from s2scli.model.ensemble import Ensemble, Searchable
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
 from s2scli.runtime import Runtime, in_parallel, set_up
@@ -44,10 +46,11 @@ __all__ = ["WINDOW_BATCHES", "Piece", "SearchOptions", "Translation", "Translato
 
 
 class Translator:
-    """A model with its tokenizer, on a device, ready to translate.
+    """A model, or several together, with the tokenizer, on a device, ready to translate.
 
     Args:
         model: In fp32. Is moved to the device and converted to the number format of ``runtime``.
+        others: Models with the same tokenizer that translate together with it (`Ensemble`).
         max_source_length: Longest source in tokens; a longer line is translated in pieces.
         shortlist: Which target tokens a source may use; None for all.
     """
@@ -57,13 +60,15 @@ class Translator:
         model: Seq2Seq,
         tokenizer: Tokenizer,
         *,
+        others: Sequence[Seq2Seq] = (),
         max_source_length: int,
         runtime: Runtime,
         shortlist: Shortlist | None = None,
     ) -> None:
-        self.stepper = Stepper(model.to(runtime.device), runtime.kind)
+        steppers = [Stepper(m.to(runtime.device), runtime.kind) for m in (model, *others)]
+        self.stepper: Searchable[Any] = Ensemble(steppers) if others else steppers[0]
         self.shortlist = shortlist
-        self.model = model.to(dtype=runtime.dtype).eval()
+        self.models = tuple(m.to(dtype=runtime.dtype).eval() for m in (model, *others))
         self.tokenizer = tokenizer
         self.max_source_length = max_source_length
         self.runtime = runtime
@@ -74,6 +79,16 @@ class Translator:
         self.unknown: Counter[str] = Counter()
         """Source symbols and ``[tags]`` so far that the vocabulary lacks, and how often each came."""
 
+    @property
+    def model(self) -> Seq2Seq:
+        """The model; of several, the first."""
+        return self.models[0]
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether there are attention weights to be had: those of any of the models."""
+        return any(model.config.attention != "none" for model in self.models)
+
     @classmethod
     def load(
         cls,
@@ -83,23 +98,31 @@ class Translator:
         precision: SearchPrecision = "auto",
         threads: int | None = None,
         shortlist: int = 0,
+        listen: Listener = silent,
     ) -> Self:
-        """Load a run folder or model directory.
+        """Load a run folder or model directory; of a run with several seeds, all models together.
 
         Args:
             shortlist: Likely target tokens of each source token that search is confined to; 0: all tokens.
+            listen: Told how many models are used, if several are, and which seeds have none yet.
 
         Raises:
             S2SError: There is no model, or it is damaged or from another version.
         """
         runtime = set_up(device, precision, threads)
-        model, tokenizer, info = load_model(Path(path))
+        folders = find_models(Path(path), listen)
+        (model, *others), tokenizer, longest = load_models(folders)
+        if others:
+            seeds = ", ".join(folder.parent.name for folder in folders)
+            listen(Notice(text=f"Models used together: {len(folders)} (seeds {seeds})."))
         return cls(
             model,
             tokenizer,
-            max_source_length=info.max_source_length,
+            others=others,
+            max_source_length=longest,
             runtime=runtime,
-            shortlist=load_shortlist(Path(path), shortlist, runtime.device) if shortlist else None,
+            # Counted in the data, which all of them share.
+            shortlist=load_shortlist(folders[0], shortlist, runtime.device) if shortlist else None,
         )
 
     def translate(self, lines: Iterable[str], *, batch_size: int | None = None, **search: Any) -> list[str]:

@@ -29,6 +29,7 @@ class Validation:
     Attributes:
         loss: Nats per target token, without label smoothing.
         bleu, chrf: sacreBLEU's, on the translated development lines.
+        accuracy: Percent of these lines that are exactly the reference.
         samples: (source, reference, hypothesis) of a few lines.
         warnings: Signs that the training has collapsed, in words, with what to try.
     """
@@ -36,6 +37,7 @@ class Validation:
     loss: float
     bleu: float
     chrf: float
+    accuracy: float
     samples: tuple[tuple[str, str, str], ...]
     warnings: tuple[str, ...]
 
@@ -111,10 +113,12 @@ class Validator:
         hypotheses = translator.translate(self.sources, beam=self.options.validate_beam)
         shown = range(0, len(self.sources), max(1, len(self.sources) // max(1, self.options.samples)))
         samples = [(self.sources[i], self.references[i], hypotheses[i]) for i in shown]
+        exact = sum(h == r for h, r in zip(hypotheses, self.references, strict=True))
         return Validation(
             loss=loss,
             bleu=sacrebleu.corpus_bleu(hypotheses, [self.references], force=True).score,
             chrf=sacrebleu.corpus_chrf(hypotheses, [self.references]).score,
+            accuracy=100 * exact / max(1, len(self.references)),
             samples=tuple(samples[: self.options.samples]),
             warnings=tuple(signs_of_collapse(self.sources, hypotheses)),
         )

@@ -50,10 +50,12 @@ def perplexity(loss: float) -> str:
 
 
 def measure(score: float | None, metric: str) -> str:
-    """``bleu 31.20``; a loss with four digits."""
+    """``BLEU 31.20``; a loss with four digits."""
     if score is None:
         return "none"
-    name = {"bleu": "BLEU", "chrf": "chrF"}.get(metric, metric)
+    name = {"bleu": "BLEU", "chrf": "chrF", "acc": "accuracy"}.get(metric, metric)
+    if metric == "acc":
+        return f"{name} {score:.2f} %"
     return f"{name} {score:.4f}" if metric == "loss" else f"{name} {score:.2f}"
 
 

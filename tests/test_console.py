@@ -61,16 +61,19 @@ def stepped(step: int = 1200, remaining: float | None = 200.0) -> Stepped:
     )
 
 
-def validated(*, best: bool = True, samples: tuple[tuple[str, str, str], ...] = ()) -> Validated:
+def validated(
+    *, best: bool = True, metric: str = "bleu", samples: tuple[tuple[str, str, str], ...] = ()
+) -> Validated:
     return Validated(
         step=1200,
         epoch=1.5,
         loss=2.0,
         bleu=31.234,
         chrf=50.0,
+        accuracy=12.5,
         best=best,
         best_score=32.5,
-        metric="bleu",
+        metric=metric,
         waited=2,
         patience=10,
         samples=samples,
@@ -117,6 +120,9 @@ def test_a_validation() -> None:
     assert rest[1].split(None, 1) == ["reference", "reference [/]"]
     assert rest[2].split(None, 1) == ["hypothesis", r"hypothesis \x1b[31m"]
     assert "best BLEU 32.50, 2 validations ago (patience 10)" in said(validated(best=False))
+    of_strings = said(validated(best=False, metric="acc"))
+    assert "accuracy 12.50 %, chrF 50.00; best accuracy 32.50 %, 2" in of_strings
+    assert "BLEU" not in of_strings
 
 
 def test_the_start_and_the_end_of_training() -> None:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -279,13 +280,15 @@ def test_the_order_of_data_is_a_function_of_seed_and_epoch(prepared: Path) -> No
 
 
 def facts_of(pairs: int, **changes: bool) -> DataFacts:
-    sizes = {"source_vocab": 500, "target_vocab": 500, "joint": True, "short_lines": False, **changes}
-    return DataFacts(pairs=pairs, batches=lambda tokens: -(-20 * pairs // tokens), **sizes)  # type: ignore[arg-type]
+    sizes = {"source_vocab": 500, "target_vocab": 500, "joint": True, "strings": False, "short_lines": False}
+    given: dict[str, Any] = {**sizes, **changes}
+    return DataFacts(pairs=pairs, batches=lambda tokens: -(-20 * pairs // tokens), **given)
 
 
+@pytest.mark.parametrize("strings", [False, True])
 @pytest.mark.parametrize("pairs", [50, 5_000, 50_000, 500_000, 5_000_000])
-def test_every_open_setting_is_filled_in(pairs: int) -> None:
-    facts = facts_of(pairs)
+def test_every_open_setting_is_filled_in(pairs: int, strings: bool) -> None:
+    facts = facts_of(pairs, strings=strings)
     settings = choose(TrainOptions(), facts)
     assert settings.total_steps is not None and settings.total_steps > 0
     left = {n for n, v in vars(settings.options).items() if v is None}
@@ -348,6 +351,9 @@ def test_one_embedding_for_two_vocabularies_is_refused() -> None:
 def test_the_metric_suits_the_length_of_lines() -> None:
     assert choose(TrainOptions(), facts_of(1000)).options.metric == "bleu"
     assert choose(TrainOptions(), facts_of(1000, short_lines=True)).options.metric == "chrf"
+    strings = choose(TrainOptions(), facts_of(1000, short_lines=True, strings=True))
+    assert strings.options.metric == "acc"
+    assert strings.why["hidden"].endswith("(for 1,000 strings)")
     assert HeldOut(sources=("",) * 3, references=("a b", "c", "d e f g h")).short
     assert not HeldOut(sources=("",) * 2, references=("a b c d", "d e f g h")).short
 

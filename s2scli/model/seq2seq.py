@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from s2scli.config import PAD, ModelConfig
+from s2scli.config import PAD, UNK, ModelConfig
 from s2scli.model.attention import Memory
 from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
@@ -87,6 +87,8 @@ class Seq2Seq(nn.Module):
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
                 nn.init.zeros_(module.weight.data[PAD])
+                # Symbols that training never shows: no input at all, rather than a random one.
+                nn.init.zeros_(module.weight.data[UNK])
 
     def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
         """Embeddings (…, e) of ids, in the working precision, whole words dropped in training."""

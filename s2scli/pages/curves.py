@@ -35,6 +35,10 @@ def read_training(path: Path) -> dict[str, Any] | None:
     validations = [r for r in records if r["event"] == "validation"]
     if not steps and not validations:
         return None
+    exact = (
+        bool(validations) and validations[-1].get("metric") == "acc"
+    )  # of strings, where BLEU says nothing
+    first = ("accuracy", "accuracy") if exact else ("BLEU", "bleu")
     starts = [r for r in records if r["event"] == "start"]
     ends = [r for r in records if r["event"] == "end"]
     last = (steps + validations)[-1] if not ends else ends[-1]
@@ -47,9 +51,10 @@ def read_training(path: Path) -> dict[str, Any] | None:
     ]
     return {
         "loss": _series(("training", steps, "loss"), ("validation", validations, "loss")),
-        "quality": _series(("BLEU", validations, "bleu"), ("chrF", validations, "chrf")),
+        "quality": _series((first[0], validations, first[1]), ("chrF", validations, "chrf")),
+        "score": first[0],
         "validations": [
-            [_number(v.get(name)) for name in ("step", "loss", "bleu", "chrf")] + [bool(v.get("best"))]
+            [_number(v.get(name)) for name in ("step", "loss", first[1], "chrf")] + [bool(v.get("best"))]
             for v in thin(validations)
         ],
         "facts": facts,

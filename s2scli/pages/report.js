@@ -72,17 +72,17 @@ function showTraining() {
   }
   if (training.quality.length) {
     charts.push(lineChart({
-      title: "BLEU and chrF in validation", xName: "updates", yName: "score", series: training.quality,
+      title: `${training.score} and chrF in validation`, xName: "updates", yName: "score", series: training.quality,
       digits: 1, zero: true,
     }));
   }
-  const rows = training.validations.map(([step, loss, bleu, chrf, best]) => [
-    number(step), number(loss, 3), number(bleu, 2), number(chrf, 2), best ? "best so far" : ""]);
+  const rows = training.validations.map(([step, loss, score, chrf, best]) => [
+    number(step), number(loss, 3), number(score, 2), number(chrf, 2), best ? "best so far" : ""]);
   section("training", "Training", "Training", null,
     el("div", { class: "grid" }, ...charts), el("div", { class: "gap" }), facts(training.facts, "Settings"),
     rows.length ? el("details", { class: "signatures small" },
       el("summary", {}, "The validations in numbers"),
-      numbers(["update", "loss", "BLEU", "chrF", ""], rows)) : null);
+      numbers(["update", "loss", training.score, "chrF", ""], rows)) : null);
 }
 
 function showData() {

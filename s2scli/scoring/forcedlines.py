@@ -58,6 +58,7 @@ def forced_lines(options: ScoreOptions, listen: Listener) -> Iterator[str]:
         device=options.device,
         precision=options.precision,
         threads=options.threads,
+        listen=listen,
     )
     tokenizer = translator.tokenizer
     pairs: TextPairs | IdPairs

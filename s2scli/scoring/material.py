@@ -9,6 +9,7 @@ from pathlib import Path
 from s2scli.config import ScoreOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress
+from s2scli.runfolder import data_folder
 from s2scli.scoring.metrics import check_lengths
 from s2scli.scoring.reading import called, read_lines
 
@@ -26,7 +27,7 @@ class Material:
         systems: Their lines.
         references: Lists of as many reference lines, and ``files``, where they come from.
         sources: Source lines, if they are known.
-        settings: Of the search, if the model has translated.
+        settings: Of the search, if the model has translated; ``models``, if several have together.
     """
 
     which: str
@@ -40,7 +41,7 @@ class Material:
 
 def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
     """The held-out set of a run: its name and its source and target file."""
-    data = run / "data"
+    data = data_folder(run)
     for name in ("test", "dev") if which == "auto" else (which,):
         source, target = data / f"{name}.source.txt", data / f"{name}.target.txt"
         if source.is_file() and target.is_file():
@@ -54,12 +55,22 @@ def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
     )
 
 
-def translated(options: ScoreOptions, sources: list[str], listen: Listener) -> list[str]:
-    """The model's translations of the set: those of ``s2s translate`` with the same options."""
+def translated(
+    options: ScoreOptions, sources: list[str], listen: Listener
+) -> tuple[list[str], dict[str, float]]:
+    """The model's translations of the set, those of ``s2s translate`` with the same options.
+
+    Returns:
+        The translations, and the settings that they were made with.
+    """
     from s2scli.translator import SearchOptions, Translator
 
     translator = Translator.load(
-        options.run, device=options.device, precision=options.precision, threads=options.threads
+        options.run,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        listen=listen,
     )
     search = SearchOptions(beam=options.beam, length_penalty=options.length_penalty)
     found: list[str] = []
@@ -74,7 +85,10 @@ def translated(options: ScoreOptions, sources: list[str], listen: Listener) -> l
             f"({translator.max_source_length} tokens); they were translated in pieces."
         )
         listen(Notice(text=text, warning=True))
-    return found
+    settings: dict[str, float] = {"beam": options.beam, "length_penalty": options.length_penalty}
+    if len(translator.models) > 1:
+        settings["models"] = len(translator.models)
+    return found, settings
 
 
 def gather(options: ScoreOptions, listen: Listener) -> Material:
@@ -98,14 +112,15 @@ def gather(options: ScoreOptions, listen: Listener) -> Material:
                 warning=True,
             )
         )
+    hypotheses, settings = translated(options, sources, listen)
     return Material(
         which=which,
         names=[str(options.run)],
-        systems=[translated(options, sources, listen)],
+        systems=[hypotheses],
         references=[reference],
         files=[str(target)],
         sources=sources,
-        settings={"beam": options.beam, "length_penalty": options.length_penalty},
+        settings=settings,
     )
 
 
@@ -126,7 +141,7 @@ def _given(options: ScoreOptions) -> Material:
         where = "--by-length" if options.by_length else "--by-frequency"
         hint = "Add --src and the file of source lines."
         raise UsageError("this needs the source of the hypotheses", where=where, hint=hint)
-    if options.by_frequency and not options.train_src and not (options.run / "data").is_dir():
+    if options.by_frequency and not options.train_src and not data_folder(options.run).is_dir():
         hint = "Add --train-src and the file of training source lines, or --run."
         raise UsageError("this needs the training source", where="--by-frequency", hint=hint)
     systems = [read_lines(path) for path in options.hypotheses]
@@ -158,5 +173,5 @@ def training_source(options: ScoreOptions) -> Iterator[str]:
         return
     from s2scli.shards import ParallelData
 
-    data = ParallelData.open(options.run / "data", "train")
+    data = ParallelData.open(data_folder(options.run), "train")
     yield from (data.source_text(i) for i in range(len(data)))
