@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ from s2scli.flags import DEBUG, Command, Group, parameter, value
 from s2scli.reference import entries
 from s2scli.resolve import resolve
 from s2scli.streams import abandon_streams, closed, open_streams
+from s2scli.torchrun import WORDS, ToldElsewhere, follows
 
 if TYPE_CHECKING:
     from s2scli.events import Listener
@@ -156,6 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         abandon_streams()
         return BROKEN_PIPE
     except KeyboardInterrupt:
+        if follows():
+            return INTERRUPTED
         return _tell(lambda console: console.print("Interrupted."), INTERRUPTED)
     except Exception as error:
         return _report(error, state)
@@ -185,6 +189,9 @@ def _report(error: Exception, state: dict[str, Any]) -> int:
         from s2scli.wording import explain
 
         told = explain(error, state["command"])
+    if isinstance(told, ToldElsewhere) or (isinstance(told, UsageError) and follows()):
+        time.sleep(WORDS)
+        return told.exit_code
 
     def show(console: Any) -> None:
         from s2scli.console import error_line, error_panel

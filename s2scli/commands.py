@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from s2scli.errors import UsageError
+from s2scli.torchrun import launched
+
 if TYPE_CHECKING:
     from s2scli.events import Listener
 
@@ -25,8 +28,13 @@ def run_train(options: Any, listen: Listener) -> int:
     from s2scli.seeds import has_seeds, train_seeds
     from s2scli.train import train
 
-    ended = train_seeds(options, listen) if has_seeds(options) else train(options, listen)
-    return INTERRUPTED if ended.how_to_go_on else 0
+    several = has_seeds(options)
+    if several and launched():
+        hint = "Leave torchrun out, or start one training for each --seed."
+        raise UsageError("under torchrun all processes train one model", where="--seeds", hint=hint)
+    ended = train_seeds(options, listen) if several else train(options, listen)
+    # torchrun would take it for a failure and start a training again that was asked to stop.
+    return INTERRUPTED if ended.how_to_go_on and not launched() else 0
 
 
 def run_translate(options: Any, listen: Listener) -> None:

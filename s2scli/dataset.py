@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -57,12 +58,16 @@ class TrainingBatches:
         data: The training pairs.
         batch_tokens: See ``plan_batches``.
         seed: Decides, with the epoch's number, which pairs meet in a batch and the order of batches.
+        rank, size: This process and the number of all; each loads its share of every batch.
     """
 
-    def __init__(self, data: ParallelData, batch_tokens: int, seed: int) -> None:
+    def __init__(
+        self, data: ParallelData, batch_tokens: int, seed: int, *, rank: int = 0, size: int = 1
+    ) -> None:
         self.data = data
         self.batch_tokens = batch_tokens
         self.seed = seed
+        self.rank, self.size = rank, size
 
     def epoch(self, number: int) -> list[np.ndarray]:
         """The index arrays of epoch ``number``, in order."""
@@ -72,9 +77,22 @@ class TrainingBatches:
         return [batches[i] for i in random.permutation(len(batches))]
 
     def load(self, indices: np.ndarray) -> Batch:
+        """This process's share of the batch of these pairs; where it has none, a pair that does not count."""
+        mine = indices[self.rank :: self.size]
+        if not len(mine):
+            # Every process must take part in every exchange of gradients, if only with zeros.
+            batch = self.load_all(indices[:1])
+            return replace(batch, positions=batch.positions[:0])
+        return self.load_all(mine)
+
+    def load_all(self, indices: np.ndarray) -> Batch:
         """The batch of these pairs."""
         sources, targets = self.data.gather(indices)
         return Batch.of(sources, targets, indices)
+
+    def target_tokens(self, indices: np.ndarray) -> int:
+        """The target tokens of these pairs over all processes, EOS included."""
+        return int(self.data.target_lengths[indices].sum()) + len(indices)
 
 
 def in_order(data: ParallelData, rows: np.ndarray, batch_tokens: int) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from s2scli import checkpoint
 from s2scli.errors import S2SError
 from s2scli.events import Listener, Notice, Stepped, Validated
-from s2scli.meter import Clock, Meter, Stop
+from s2scli.meter import Meter, Stop
 from s2scli.model import Batch
 from s2scli.trainer import Trainer
 from s2scli.validate import Validator
@@ -36,7 +36,8 @@ class Loop:
     def __init__(self, trainer: Trainer, validator: Validator, listen: Listener) -> None:
         self.trainer, self.validator, self.listen = trainer, validator, listen
         self.options, self.position = trainer.options, trainer.position
-        self.meter = Meter(Clock(self.position.elapsed))
+        self.peers = trainer.peers
+        self.meter = Meter(self.peers.clock(self.position.elapsed), self.peers.total)
         self.reserve = 0.0  # seconds that the last validation will take
         self.plan = trainer.batches.epoch(self.position.epoch)
         self.projected = self.options.max_minutes is not None  # the user knows
@@ -50,37 +51,41 @@ class Loop:
         """Train to the end, or until the user asks to stop."""
         position, clock, saved_at = self.position, self.meter.clock, self.meter.clock.seconds
         while True:
-            for group in self._groups():
+            for group, tokens in self._groups():
                 progress = self._progress()
                 self.trainer.set_learning_rate(progress)
-                loss, norm = self.trainer.update(group)
-                self.meter.add(loss, sum(b.target_tokens for b in group))
+                loss, norm = self.trainer.update(group, tokens)
+                self.meter.add(loss, tokens)
                 position.step += 1
+                # All decisions below are made of what all processes see alike.
+                asked = clock.tick(stop.asked)
                 over = self.over()
-                if position.step % REPORT_EVERY == 0 or over or stop.asked:
+                if position.step % REPORT_EVERY == 0 or over or asked:
                     self._report(norm, progress)
                 validated = bool(over) or position.step % (self.options.validate_every or 1) == 0
                 if validated:
-                    self._validate()
+                    asked = self._validate(stop) or asked
                     over = over or self.impatient()
                 position.elapsed, position.ended = clock.seconds, over
-                if validated or stop.asked or clock.seconds - saved_at > CHECKPOINT_SECONDS:
+                if validated or asked or clock.seconds - saved_at > CHECKPOINT_SECONDS:
                     self.trainer.save()
+                    asked = clock.tick(stop.asked) or asked
                     saved_at = clock.seconds
                     self.meter.restart()
-                if over or stop.asked:
+                if over or asked:
                     return
             position.epoch, position.cursor = position.epoch + 1, 0
             self.plan = self.trainer.batches.epoch(position.epoch)
 
-    def _groups(self) -> Iterator[list[Batch]]:
-        """The rest of the epoch's batches, as many together as make an update."""
+    def _groups(self) -> Iterator[tuple[list[Batch], int]]:
+        """The rest of the epoch's batches, as many together as make an update, and their target tokens."""
         while self.position.cursor < len(self.plan):
             with self.meter.waiting():
                 chosen = self.plan[self.position.cursor : self.position.cursor + self.options.accumulate]
                 group = [self.trainer.batches.load(indices) for indices in chosen]
+                tokens = sum(self.trainer.batches.target_tokens(indices) for indices in chosen)
             self.position.cursor += len(chosen)
-            yield group
+            yield group, tokens
 
     def _progress(self) -> float:
         """The share of the training that is done, by the limit that will end it first."""
@@ -145,9 +150,11 @@ class Loop:
                 "lower --learning-rate. The best model so far is kept until then.",
             )
 
-    def _validate(self) -> None:
+    def _validate(self, stop: Stop) -> bool:
+        """Measure the model and keep it if it is the best; returns whether a stop was asked for meanwhile."""
         before = self.meter.clock.seconds
-        result = self.validator.validate(self.trainer.final_model)
+        result = self.peers.of_first(lambda: self.validator.validate(self.trainer.final_model))
+        asked = self.meter.clock.tick(stop.asked)
         self.reserve = self.meter.clock.seconds - before
         self._check(result.loss)
         position, metric = self.position, self.options.metric or "bleu"
@@ -160,7 +167,8 @@ class Loop:
             position.best_score, position.best_loss = score, result.loss
             position.best_step, position.waited = position.step, 0
             # Before the state that will say so: after a crash in between, the same steps lead here again.
-            checkpoint.save_weights(self.trainer.folder / "best", self.trainer.final_model)
+            if self.peers.first:
+                checkpoint.save_weights(self.trainer.folder / "best", self.trainer.final_model)
         else:
             position.waited += 1
         assert position.best_score is not None
@@ -183,6 +191,7 @@ class Loop:
         )
         for text in result.warnings:
             self.listen(Notice(text=text, warning=True))
+        return asked
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
@@ -22,12 +22,28 @@ class Clock:
     def seconds(self) -> float:
         return time.monotonic() - self._start
 
+    def tick(self, asked: bool) -> bool:
+        """Look at the clock together with all processes of the training; here there is one.
+
+        Args:
+            asked: Whether this process has been asked to stop.
+
+        Returns:
+            Whether any of them has.
+        """
+        return asked
+
 
 class Meter:
-    """Loss, speed and waiting since the last reading."""
+    """Loss, speed and waiting since the last reading.
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    Args:
+        clock: The time.
+        total: Adds up the losses of all processes.
+    """
+
+    def __init__(self, clock: Clock, total: Callable[[float], float]) -> None:
+        self.clock, self.total = clock, total
         self.restart()
 
     def restart(self) -> None:
@@ -47,7 +63,7 @@ class Meter:
 
     def read(self) -> tuple[float, float, float]:
         """(nats per token, tokens per second, share of time spent waiting), and start anew."""
-        loss = float(torch.stack(self._losses).sum()) / max(1, self._tokens)
+        loss = self.total(float(torch.stack(self._losses).sum())) / max(1, self._tokens)
         seconds = max(1e-9, self.clock.seconds - self._since)
         result = (loss, self._tokens / seconds, self._waited / seconds)
         self.restart()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from s2scli import checkpoint
+from s2scli import checkpoint, torchrun
 from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches
+from s2scli.distributed import Peers, check_same, together
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, TrainingEnded, TrainingStarted, silent
 from s2scli.lexicon import copy_lexicon
@@ -30,6 +32,8 @@ from s2scli.validate import HeldOut, Validator
 LIMITS = ("epochs", "max_steps", "max_minutes", "patience")
 MAY_CHANGE = {*LIMITS, "resume", "run", "device", "precision", "threads", "samples", "tensorboard"}
 """Options that a resumed training may be given anew."""
+BEGUN = ".torchrun"
+"""File in a run folder: what torchrun has started had nothing in its way, and goes on if started again."""
 
 
 def resumed_options(saved: dict[str, Any], chosen: Sequence[str], given: TrainOptions) -> TrainOptions:
@@ -79,10 +83,25 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
         raise UsageError(
             "this function trains one model", where="seeds", hint="Use s2scli.seeds.train_seeds."
         )
-    report_path = find_data(options.run) / "report.json"
-    with checkpoint.locked(options.run):
-        fingerprint = _fingerprint(report_path)
-        return _train(_check_results(options, fingerprint), fingerprint, listen, stop or Stop())
+    with together(options.device) as peers:
+        report_path = find_data(options.run) / "report.json"
+        with checkpoint.locked(options.run) if peers.first else nullcontext():
+            fingerprint = _fingerprint(report_path)
+            checked = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
+            told = listen if peers.first else silent
+            return _train(checked, fingerprint, told, stop or Stop(), peers)
+
+
+def _restarted(options: TrainOptions, peers: Peers) -> TrainOptions:
+    """The options as given, but going on where torchrun has started again what it had begun."""
+    mark = options.run / BEGUN
+    if not peers.restarts:
+        mark.unlink(missing_ok=True)
+    if not mark.exists():
+        return options
+    again = replace(options, resume=True, force=False)
+    object.__setattr__(again, "given", options.given)
+    return again
 
 
 def find_data(run: Path) -> Path:
@@ -130,32 +149,37 @@ def read_inputs(options: TrainOptions) -> Inputs:
     return Inputs(tokenizer=tokenizer, data=data, dev=dev, held_out=held_out, recipe=recipe)
 
 
-def _train(options: TrainOptions, fingerprint: str, listen: Listener, stop: Stop) -> TrainingEnded:
+def _train(
+    options: TrainOptions, fingerprint: str, listen: Listener, stop: Stop, peers: Peers
+) -> TrainingEnded:
     folder = options.run
     runtime = set_up(options.device, options.precision, options.threads)
     inputs = read_inputs(options)
     recipe, tokenizer, data = inputs.recipe, inputs.tokenizer, inputs.data
     longest = (int(data.source_lengths.max()), int(data.target_lengths.max()))
     info = checkpoint.ModelInfo(model=recipe.model, max_source_length=longest[0])
-    trainer = Trainer(recipe, data, folder, runtime, fingerprint)
+    trainer = Trainer(recipe, data, folder, runtime, fingerprint, peers)
     validator = Validator(tokenizer, inputs.dev, inputs.held_out, longest, recipe.options, runtime, listen)
-    # Nothing of an older training is touched before all of the above has gone well.
-    checkpoint.remove_leftovers(folder)
     if options.resume:
         trainer.restore()
         if not (folder / "best" / "model.safetensors").exists():
             trainer.position.best_score = None  # it was moved away, and shall be replaced
-    else:
-        checkpoint.remove_models(folder)
-    for name in ("best", "last"):
-        checkpoint.create_model_directory(folder / name, info, tokenizer)
-        copy_lexicon(find_data(folder), folder / name)
-    if not options.resume:
-        trainer.save()
-    with (
-        Recorder(folder, options.tensorboard, trainer.position.step, listen) as recorder,
-        stop.listening(),
-    ):
+    check_same(peers, (fingerprint, asdict(trainer.position)), folder)
+    # Nothing of an older training is touched before all of the above has gone well.
+    recording: AbstractContextManager[Listener] = nullcontext(silent)
+    if peers.first:
+        checkpoint.remove_leftovers(folder)
+        if not options.resume:
+            checkpoint.remove_models(folder)
+        for name in ("best", "last"):
+            checkpoint.create_model_directory(folder / name, info, tokenizer)
+            copy_lexicon(find_data(folder), folder / name)
+        if not options.resume:
+            trainer.save()
+        if torchrun.launched():
+            (folder / BEGUN).touch()
+        recording = Recorder(folder, options.tensorboard, trainer.position.step, listen)
+    with recording as recorder, stop.listening():
         loop = Loop(trainer, validator, recorder)
         over = loop.over() or loop.impatient()
         if over or (trainer.position.ended and not any(options.sets(name) for name in LIMITS)):
@@ -166,7 +190,7 @@ def _train(options: TrainOptions, fingerprint: str, listen: Listener, stop: Stop
         trainer.position.ended = None
         recorder(
             TrainingStarted(
-                settings={**recipe.why, "machine": runtime.description},
+                settings={**recipe.why, "machine": peers.description + runtime.description},
                 parameters=sum(p.numel() for p in trainer.model.parameters()),
                 pairs=len(data),
                 total_steps=recipe.total_steps,
@@ -225,6 +249,8 @@ def check_nothing_in_the_way(options: TrainOptions) -> None:
 def _ended(trainer: Trainer, listen: Listener) -> TrainingEnded:
     position = trainer.position
     resume = f"s2s train --resume --run {shlex.quote(str(trainer.folder))}"
+    if torchrun.launched():
+        resume = "The same command with --resume goes on."
     event = TrainingEnded(
         reason=position.ended or "stopped by the user",
         step=position.step,

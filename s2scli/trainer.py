@@ -7,15 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel
 
 from s2scli import checkpoint
 from s2scli.dataset import TrainingBatches
+from s2scli.distributed import Peers
 from s2scli.errors import S2SError
 from s2scli.model import Batch, Seq2Seq
+from s2scli.model.seq2seq import Loss
 from s2scli.recipe import Recipe
 from s2scli.resolve import as_dict
 from s2scli.runtime import Runtime, seed_everything
@@ -52,6 +55,23 @@ def moving_average(decay: float) -> Any:
     return update
 
 
+class TrainingStep(nn.Module):
+    """The loss of a batch as a module whose parameters are the model's own.
+
+    DistributedDataParallel wraps a module, and a step calls the model on copies of its weights.
+    """
+
+    def __init__(self, model: Seq2Seq, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.dtype = model, dtype
+
+    def forward(self, batch: Batch, smoothing: float) -> Loss:
+        """The loss, computed with ``Seq2Seq.step_weights``."""
+        weights = self.model.step_weights(self.dtype)
+        loss: Loss = functional_call(self.model, weights, (batch, smoothing))
+        return loss
+
+
 class Trainer:
     """A training in progress.
 
@@ -61,14 +81,21 @@ class Trainer:
         folder: The run folder.
         runtime: Where to compute.
         fingerprint: Of the data, so that a training is not resumed on others.
+        peers: The processes of this training.
     """
 
     def __init__(
-        self, recipe: Recipe, data: ParallelData, folder: Path, runtime: Runtime, fingerprint: str
+        self,
+        recipe: Recipe,
+        data: ParallelData,
+        folder: Path,
+        runtime: Runtime,
+        fingerprint: str,
+        peers: Peers,
     ) -> None:
         self.recipe, self.options = recipe, recipe.options
         self.fingerprint = fingerprint
-        self.folder, self.runtime = folder, runtime
+        self.folder, self.runtime, self.peers = folder, runtime, peers
         seed_everything(self.options.seed)
         self.model = Seq2Seq(recipe.model).to(runtime.device)
         self.averaged: AveragedModel | None = None
@@ -83,27 +110,35 @@ class Trainer:
             weight_decay=self.options.weight_decay,
             fused=True,
         )
-        self.batches = TrainingBatches(data, self.options.batch_tokens or 1, self.options.seed)
+        self.batches = TrainingBatches(
+            data, self.options.batch_tokens or 1, self.options.seed, rank=peers.rank, size=peers.size
+        )
         self.position = Position()
+        any_pair = self.batches.load_all(np.zeros(1, dtype=np.int64)).to(runtime.device)
+        step = TrainingStep(self.model, runtime.dtype)
+        self.step = peers.joined(step, any_pair, self.options.label_smoothing)
 
     # What a step does
 
-    def update(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
-        """One update on the mean loss of all target tokens of ``batches``.
+    def update(self, batches: list[Batch], tokens: int) -> tuple[Tensor, Tensor]:
+        """One update on the mean loss of all target tokens of a group of batches.
+
+        Args:
+            batches: This process's share of them.
+            tokens: Target tokens of all processes.
 
         Returns:
-            The summed negative log-likelihood and the norm of the gradient, on the device: nothing
-            here waits for it.
+            The summed negative log-likelihood of ``batches`` and the norm of the whole gradient, on the
+            device: nothing here waits for it.
         """
         self.model.train()
-        tokens = sum(b.target_tokens for b in batches)
+        self.peers.seed(self.options.seed, self.position.step)
         total = torch.zeros((), device=self.runtime.device)
-        for batch in batches:
-            weights = self.model.step_weights(self.runtime.dtype)
-            loss = functional_call(
-                self.model, weights, (batch.to(self.runtime.device), self.options.label_smoothing)
-            )
-            (loss.smoothed / tokens).backward()
+        for i, batch in enumerate(batches, 1):
+            with self.peers.reducing(self.step, i == len(batches)):
+                loss = self.step(batch.to(self.runtime.device), self.options.label_smoothing)
+                # What is exchanged is the mean over the processes, and the sum is wanted.
+                (loss.smoothed * self.peers.size / tokens).backward()
             total += loss.plain
         limit = self.options.clip_norm or math.inf
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
@@ -146,7 +181,9 @@ class Trainer:
     # What is kept on disk
 
     def save(self) -> None:
-        """Write the last model and the training state."""
+        """Write the last model and the training state, if this is the first process."""
+        if not self.peers.first:
+            return
         checkpoint.save_weights(self.folder / "last", self.final_model)
         tensors = {f"model.{n}": p for n, p in checkpoint.unique_weights(self.model).items()}
         if self.averaged is not None:

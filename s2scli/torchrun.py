@@ -1,0 +1,42 @@
+"""What torchrun says in the environment of each process it starts. Read without loading torch."""
+
+from __future__ import annotations
+
+import os
+
+from s2scli.errors import S2SError
+
+WORDS = 10.0
+"""Seconds that a process with nothing to say waits for torchrun to end it.
+
+torchrun ends all processes as soon as one has failed: the silent ones must not be the first.
+"""
+
+
+class ToldElsewhere(S2SError):  # noqa: N818
+    """An error whose words another process of the same training has for the user."""
+
+
+def launched() -> bool:
+    """Whether torchrun has started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def follows() -> bool:
+    """Whether torchrun has started this process, and another one is the first."""
+    return launched() and os.environ.get("RANK", "0") != "0"
+
+
+def restarts() -> int:
+    """How often torchrun has started the processes of this machine again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def local_rank() -> int:
+    """The number of this process on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def local_size() -> int:
+    """How many processes torchrun has started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
