@@ -215,7 +215,7 @@ class TrainOptions(Options):
     seed: int = option(1, "Seed of every random choice.", "Run", low=0, high=2**32 - 1)
     seeds: int = option(
         1,
-        "Train this many models, with the seeds --seed, --seed + 1 and so on; s2s translate uses them together.",
+        "Train this many models, with seeds from --seed on; s2s translate uses them together.",
         "Run",
         low=1,
         high=100,
