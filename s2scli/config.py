@@ -286,6 +286,14 @@ class TrainOptions(Options):
     values: Values = option(
         "keys", "Attention values: the keys themselves, or a separate projection.", "Model"
     )
+    relative_positions: int | None = option(
+        None,
+        "Distances from the diagonal, to either side, that attention tells apart (0: none).",
+        "Model",
+        low=0,
+        high=512,
+        auto="8 for strings, else 0",
+    )
     feed: Feed = option(
         "none",
         "What goes into the next step: y only, s~ beside it (input), or s~ as the state (state).",
@@ -639,6 +647,7 @@ class ModelConfig:
     bridge: Bridge = "linear"
     attention: Attention = "dot"
     values: Values = "keys"
+    relative_positions: int = 0
     feed: Feed = "none"
     tie: Tie = "none"
     dropout: float = 0.0
@@ -662,6 +671,12 @@ class ModelConfig:
         if self.attention == "none" and self.values == "projected":
             raise UsageError(
                 "--attention none has no values to project", where="--values", hint="Leave --values out."
+            )
+        if self.attention == "none" and self.relative_positions:
+            raise UsageError(
+                "--attention none has no scores that positions could be told apart in",
+                where="--relative-positions",
+                hint="Leave --relative-positions out.",
             )
         if self.tie == "all" and self.source_vocab != self.target_vocab:
             raise UsageError(

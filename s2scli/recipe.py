@@ -79,6 +79,7 @@ LECTURE: Mapping[str, Any] = {
     "bridge": "last",
     "attention": "dot",
     "values": "keys",
+    "relative_positions": 0,
     "feed": "state",
     "tie": "none",
 }
@@ -144,6 +145,7 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
         suggested.pop("epochs")
     else:
         suggested["patience"] = 10
+    suggested["relative_positions"] = 8 if data.strings and options.attention != "none" else 0
     suggested["tie"] = "all" if data.joint else "target"
     suggested["metric"] = "acc" if data.strings else "chrf" if data.short_lines else "bleu"
     chosen = {name: value for name, value in suggested.items() if not options.sets(name)}
@@ -169,6 +171,7 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
         bridge=full.bridge,
         attention=full.attention,
         values=full.values,
+        relative_positions=full.relative_positions or 0,
         feed=full.feed,
         tie=full.tie or "none",
         dropout=full.dropout or 0.0,
@@ -189,6 +192,7 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
     shown = [
         "cell",
         "attention",
+        "relative_positions",
         "feed",
         "hidden",
         "embedding",

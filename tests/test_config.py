@@ -96,6 +96,7 @@ def test_files_that_are_no_settings(content: bytes, tmp_path: Path) -> None:
         ({"hidden": 7}, "--hidden"),
         ({"attention": "none", "bridge": "zero"}, "--bridge"),
         ({"attention": "none", "values": "projected"}, "--values"),
+        ({"attention": "none", "relative_positions": 8}, "--relative-positions"),
         ({"tie": "all"}, "--tie"),
     ],
 )

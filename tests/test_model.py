@@ -13,7 +13,7 @@ import torch
 from s2scli.config import Attention, Bridge, Cell, Feed, ModelConfig
 from s2scli.errors import UsageError
 from s2scli.model import Batch, Seq2Seq
-from s2scli.model.attention import attention, dot, scaled_dot
+from s2scli.model.attention import AttentionLayer, attention, dot, scaled_dot
 from s2scli.model.encoder import reorder, reversal
 from s2scli.model.loss import smoothed_cross_entropy
 from s2scli.model.rnn import Dropout
@@ -27,6 +27,8 @@ TARGETS = [[4, 5], [6, 7, 8, 9, 10], [11, 12, 13]]
 def make(cell: str = "lstm", kind: str = "dot", feed: str = "none", **changes: object) -> Seq2Seq:
     torch.manual_seed(3)
     settings: dict[str, object] = {"hidden": 16, "embedding": 8, "encoder_layers": 2, "decoder_layers": 2}
+    # The default for strings; one kind of attention does without.
+    settings["relative_positions"] = 0 if kind in ("none", "scaled-dot") else 2
     settings |= {"cell": cell, "attention": kind, "feed": feed, "tie": "all", **changes}
     model = Seq2Seq(ModelConfig(source_vocab=VOCAB, target_vocab=VOCAB, **settings))  # type: ignore[arg-type]
     with torch.no_grad():
@@ -87,6 +89,26 @@ def test_attention_is_the_equations(score: object) -> None:
     alpha = [math.exp(x) / sum(math.exp(y) for y in e) for x in e]
     torch.testing.assert_close(weights[0, 0], torch.tensor([*alpha, 0.0]))
     torch.testing.assert_close(value[0, 0], alpha[0] * values[0, 0] + alpha[1] * values[0, 1])
+
+
+def test_relative_positions_are_the_equation() -> None:
+    layer = AttentionLayer("dot", 4, "keys", reach=2)
+    assert layer.positions is not None
+    r, b = layer.positions.project.weight, layer.positions.project.bias
+    query, keys = torch.randn(1, 4, 4), torch.randn(1, 5, 4)
+    with torch.no_grad():
+        scores = layer.score(query, keys, torch.arange(4))
+        for t, i in itertools.product(range(4), range(5)):
+            k = min(max(i - t, -2), 2) + 2
+            expected = query[0, t] @ keys[0, i] + query[0, t] @ r[k] + b[k]
+            torch.testing.assert_close(scores[0, t, i], expected)
+        # Two hypotheses in the same step.
+        same = layer.score(query[:, :2], keys, torch.tensor([3]))
+        alone = layer.score(query[:, 1:2], keys, torch.tensor([3]))
+        torch.testing.assert_close(same[:, 1:], alone)
+        torch.testing.assert_close(layer.score(query[:, 3:], keys, torch.tensor([3])), scores[:, 3:])
+        layer.positions.reset_parameters()
+        torch.testing.assert_close(layer.score(query, keys, torch.arange(4)), dot(query, keys))
 
 
 @pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -77,12 +78,44 @@ class Memory:
         return Memory(keys=keys, values=keys if same else self.values.index_select(0, sentences), mask=mask)
 
 
-class AttentionLayer(nn.Module):
-    """One kind of attention: how keys and values are made of the encoder's outputs, and the score."""
+class RelativePositions(nn.Module):
+    """How far a source token stands from the step that asks: s·r_k + b_k with k = i - t.
 
-    def __init__(self, kind: Kind, hidden: int, values: Values) -> None:
+    k is cut to ±``reach``. The vectors r_k are those of Shaw et al. 2018 (eq. 5) on the side of the
+    keys; b_k is the same without the query. Both start at zero, as if the term were not there.
+    """
+
+    def __init__(self, hidden: int, reach: int) -> None:
+        super().__init__()
+        self.reach = reach
+        self.project = nn.Linear(hidden, 2 * reach + 1)
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, query: Tensor, source_length: int, steps: Tensor) -> Tensor:
+        """What is added to the scores (B, Q, S) of queries (B, Q, h) of the given steps, (Q,) or (1,)."""
+        source = torch.arange(source_length, device=query.device)
+        k = (source - steps.unsqueeze(1)).clamp(-self.reach, self.reach) + self.reach
+        terms: Tensor = self.project(query)
+        return terms.gather(2, k.expand(*query.shape[:2], -1))
+
+
+class AttentionLayer(nn.Module):
+    """One kind of attention: how keys and values are made of the encoder's outputs, and the score.
+
+    Args:
+        kind: The score.
+        hidden: h.
+        values: Whether the values are the keys.
+        reach: Distances between source and target position that are told apart; 0 for none.
+    """
+
+    def __init__(self, kind: Kind, hidden: int, values: Values, reach: int = 0) -> None:
         super().__init__()
         self.kind = kind
+        self.positions = RelativePositions(hidden, reach) if reach else None
         self.project_keys = nn.Linear(hidden, hidden, bias=False) if kind in ("general", "additive") else None
         self.project_values = nn.Linear(hidden, hidden, bias=False) if values == "projected" else None
         self.project_query = nn.Linear(hidden, hidden) if kind == "additive" else None
@@ -99,8 +132,20 @@ class AttentionLayer(nn.Module):
         values = encoded if self.project_values is None else self.project_values(encoded)
         return Memory(keys=keys, values=values, mask=mask)
 
-    def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Equation 1 in the form of this layer's kind: (B, Q, h), (B, S, h) → (B, Q, S)."""
+    def score(self, query: Tensor, keys: Tensor, steps: Tensor) -> Tensor:
+        """Equation 1 in the form of this layer's kind: (B, Q, h), (B, S, h) → (B, Q, S).
+
+        Args:
+            query: Decoder states.
+            keys: As `memory` made them.
+            steps: The number of each query's step, from 0: (Q,), or (1,) if all are of one step.
+        """
+        scores = self._content(query, keys)
+        if self.positions is not None:
+            scores = scores + self.positions(query, keys.size(1), steps)
+        return scores
+
+    def _content(self, query: Tensor, keys: Tensor) -> Tensor:
         if self.kind == "scaled-dot":
             return scaled_dot(query, keys)
         if self.project_query is None or self.vector is None:
@@ -110,6 +155,7 @@ class AttentionLayer(nn.Module):
         scores: Tensor = self.vector(mixed).squeeze(-1)
         return scores
 
-    def forward(self, query: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """Values (B, Q, h) and weights (B, Q, S) for the queries (B, Q, h)."""
-        return attention(query, memory.keys, memory.values, memory.mask, self.score)
+    def forward(self, query: Tensor, memory: Memory, steps: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (B, Q, h) and weights (B, Q, S) for the queries (B, Q, h) of the given steps."""
+        score = partial(self.score, steps=steps)
+        return attention(query, memory.keys, memory.values, memory.mask, score)

@@ -30,15 +30,17 @@ class DecoderState:
     Attributes:
         rnn: The layers' states.
         attentional: s̃_{t-1} (N, h) when it is fed to the next step, else None.
+        steps: How many were made, the same for all rows.
     """
 
     rnn: RNNState
     attentional: Tensor | None
+    steps: int = 0
 
     def select(self, rows: Tensor) -> DecoderState:
         """The state whose row i is row ``rows[i]`` of this one."""
         fed = None if self.attentional is None else self.attentional.index_select(0, rows)
-        return DecoderState(rnn=self.rnn.select(rows), attentional=fed)
+        return replace(self, rnn=self.rnn.select(rows), attentional=fed)
 
 
 class Bridge(nn.Module):
@@ -88,7 +90,9 @@ class Decoder(nn.Module):
         self.bridge = Bridge(config)
         self.attention: AttentionLayer | None = None
         if config.attention != "none":
-            self.attention = AttentionLayer(config.attention, config.hidden, config.values)
+            self.attention = AttentionLayer(
+                config.attention, config.hidden, config.values, config.relative_positions
+            )
         self.combine = nn.Linear(config.hidden * (1 if self.attention is None else 2), config.hidden)
 
     def memory(self, encoded: Encoded) -> Memory:
@@ -103,18 +107,25 @@ class Decoder(nn.Module):
         fed = torch.zeros_like(encoded.last) if self.config.feed == "input" else None
         return DecoderState(rnn=state, attentional=fed)
 
-    def attend(self, states: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """Equations 1-5: decoder states s (B, Q, h) to s̃ (B, Q, h) and the weights α (B, Q, S)."""
+    def attend(self, states: Tensor, memory: Memory, steps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Equations 1-5: decoder states s (B, Q, h) to s̃ (B, Q, h) and the weights α (B, Q, S).
+
+        Args:
+            states: s_t for each query.
+            memory: Of the B sentences.
+            steps: t - 1 for each query: (Q,), or (1,) if all are of one step.
+        """
         if self.attention is None:
             return torch.tanh(self.combine(states)), None
-        value, weights = self.attention(states, memory)
+        value, weights = self.attention(states, memory, steps)
         return torch.tanh(self.combine(torch.cat([value, states], dim=-1))), weights
 
     def forward(self, embedded: Tensor, memory: Memory, state: DecoderState) -> tuple[Tensor, Tensor | None]:
         """Teacher forcing: the embedded previous tokens (B, T, e) to s̃ (B, T, h) and α (B, T, S)."""
         x = self.dropout(embedded)
         if self.config.feed == "none":
-            return self.attend(self.dropout(self.rnn(x, state.rnn)), memory)
+            steps = torch.arange(x.size(1), device=x.device)
+            return self.attend(self.dropout(self.rnn(x, state.rnn)), memory, steps)
         # What is fed back makes each step wait for the one before. The dropout masks are drawn
         # once, so that they too are the same at every step.
         like = state.rnn.hidden[0].unsqueeze(1)
@@ -157,9 +168,10 @@ class Decoder(nn.Module):
             x = torch.cat([x, fed], dim=-1)
         output, rnn = self.rnn.step(x, state.rnn, masks)
         query = output if masks is None else output * masks[-1]
-        vector, weights = self.attend(query.view(-1, beam, query.size(-1)), memory)
+        steps = torch.full((1,), state.steps, device=query.device)
+        vector, weights = self.attend(query.view(-1, beam, query.size(-1)), memory, steps)
         flat = vector.flatten(0, 1)
         if self.config.feed == "state":
             rnn = rnn.with_top(flat)
-        following = replace(state, rnn=rnn, attentional=flat if self.config.feed == "input" else None)
-        return vector, weights, following
+        fed_on = flat if self.config.feed == "input" else None
+        return vector, weights, DecoderState(rnn=rnn, attentional=fed_on, steps=state.steps + 1)

@@ -59,6 +59,7 @@ class StepperState:
         cell: Of each layer (N, h) in fp32; none for a GRU.
         attentional: s̃_{t-1} (N, h), if it is fed to the next step.
         output: The output layer.
+        steps: How many were made.
     """
 
     keys: Tensor
@@ -69,6 +70,7 @@ class StepperState:
     attentional: Tensor | None
     output: Output
     beam: int
+    steps: int = 0
 
     def select(self, sentences: Tensor, hypotheses: Tensor) -> StepperState:
         """Hypothesis j of sentence i goes on with ``hypotheses[i, j]`` of ``sentences[i]``."""
@@ -89,6 +91,7 @@ class StepperState:
             attentional=None if self.attentional is None else self.attentional.index_select(0, rows),
             output=output,
             beam=hypotheses.size(1),
+            steps=self.steps,
         )
 
 
@@ -208,6 +211,7 @@ class Stepper:
             attentional=vectors if self.feed == "input" else None,
             output=state.output,
             beam=tokens.size(1),
+            steps=state.steps + 1,
         )
         return self._log_probabilities(vectors, state.output, tokens.size(1)), weights, following
 
@@ -216,7 +220,8 @@ class Stepper:
         mixed = self.combine(states)
         if self.attention is None:
             return tanh(mixed.float()).to(self.dtype), None
-        scores = self.attention.score(states.view(-1, beam, states.size(1)), state.keys)
+        steps = torch.full((1,), state.steps, device=states.device)
+        scores = self.attention.score(states.view(-1, beam, states.size(1)), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         # W_s s + b + Σ α_i (W_a h_i)
         vectors = torch.baddbmm(mixed.view(-1, beam, mixed.size(1)), weights, state.values)
