@@ -480,7 +480,7 @@ class TranslateOptions(Options):
         low=1,
         high=10_000,
         unit="sentences",
-        auto="as many as make some 300 hypotheses, 256 at most",
+        auto="as many as make some 300 hypotheses, 256 at most; of strings four times that",
     )
     device: Device = option("auto", "Where to compute.", "Machine")
     precision: SearchPrecision = option(

@@ -62,9 +62,6 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     Raises:
         S2SError: A GPU is asked for and there is none, or 8-bit integers where there are none.
     """
-    # The kernels keep what they prepared for each batch shape, several megabytes a shape; more than
-    # this many kept costs memory and was not seen to save time. Read at their first use.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
@@ -84,6 +81,19 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     kind: Kind = best if precision == "auto" else precision
     dtype = torch.bfloat16 if (best if kind == "int8" else kind) == "bf16" else torch.float32
     return Runtime(device=chosen, dtype=dtype, kind=kind)
+
+
+def keep_kernels(batch_tokens: int | None = None) -> None:
+    """Limit how many prepared kernels are kept; this must come before the first product of matrices.
+
+    Each batch shape wants some twenty of its own. What preparing them takes matters beside small batches
+    alone; elsewhere, more than a few only cost memory.
+
+    Args:
+        batch_tokens: Tokens of a batch in training.
+    """
+    kept = 512 if batch_tokens is not None and batch_tokens <= 600 else 128
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(kept))
 
 
 def in_parallel(work: Callable[[T], R], items: list[T]) -> Iterator[R]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shlex
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, flag
 from s2scli.runfolder import data_folder, trained
-from s2scli.runtime import set_up
+from s2scli.runtime import keep_kernels, set_up
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 from s2scli.trainer import Trainer
@@ -156,6 +157,7 @@ def _train(
     runtime = set_up(options.device, options.precision, options.threads)
     inputs = read_inputs(options)
     recipe, tokenizer, data = inputs.recipe, inputs.tokenizer, inputs.data
+    keep_kernels(recipe.options.batch_tokens)
     longest = (int(data.source_lengths.max()), int(data.target_lengths.max()))
     info = checkpoint.ModelInfo(model=recipe.model, max_source_length=longest[0])
     trainer = Trainer(recipe, data, folder, runtime, fingerprint, peers)
@@ -198,6 +200,7 @@ def _train(
                 step=trainer.position.step,
             )
         )
+        gc.freeze()  # what is here now stays to the end; looking through it again and again takes a while
         loop.run(stop)
         return _ended(trainer, recorder)
 

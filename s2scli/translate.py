@@ -97,7 +97,7 @@ def _run(
     if file is not None:
         translator.split_lines = file.counts.get("split", 0)
         translator.cut_lines = file.counts.get("cut", 0)
-    batch_size = options.batch_size or search.batch_size
+    batch_size = options.batch_size or translator.batch_size(search)
     for read in source.windows(batch_size * WINDOW_BATCHES):
         window = read
         if file is not None and number < file.lines:  # done before an interruption

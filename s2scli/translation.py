@@ -25,11 +25,6 @@ class SearchOptions:
     seed: int = 1
     attention: bool = False
 
-    @property
-    def batch_size(self) -> int:
-        """Sentences that make a batch of some 300 hypotheses, from which on larger ones are no faster."""
-        return max(8, min(256, 320 // self.beam))
-
     def __post_init__(self) -> None:
         drawing = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
         for name, default in drawing.items():

@@ -31,13 +31,15 @@ from s2scli.model.batch import pad
 from s2scli.model.ensemble import Ensemble, Searchable
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
-from s2scli.runtime import Runtime, in_parallel, set_up
+from s2scli.runtime import Runtime, in_parallel, keep_kernels, set_up
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import Piece, SearchOptions, Translation
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*")
 WINDOW_BATCHES = 16
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
+_FEW_SYMBOLS = 1000
+"""Tokens of a vocabulary whose logits cost little beside the rest of a step."""
 _SLACK = 10
 """Tokens that a hypothesis may have beyond the ratio, so that very short sources are not cut."""
 
@@ -110,6 +112,7 @@ class Translator:
             S2SError: There is no model, or it is damaged or from another version.
         """
         runtime = set_up(device, precision, threads)
+        keep_kernels()
         folders = find_models(Path(path), listen)
         (model, *others), tokenizer, longest = load_models(folders)
         if others:
@@ -124,6 +127,14 @@ class Translator:
             # Counted in the data, which all of them share.
             shortlist=load_shortlist(folders[0], shortlist, runtime.device) if shortlist else None,
         )
+
+    def batch_size(self, options: SearchOptions) -> int:
+        """Sentences that make a batch of some 300 hypotheses, from which on larger ones are no faster.
+
+        Of strings, four times as many: their output layer is small.
+        """
+        sentences = max(8, min(256, 320 // options.beam))
+        return sentences * (4 if self.model.config.target_vocab <= _FEW_SYMBOLS else 1)
 
     def translate(self, lines: Iterable[str], *, batch_size: int | None = None, **search: Any) -> list[str]:
         """The best translation of each line, in order; ``search`` are fields of ``SearchOptions``."""
@@ -144,7 +155,7 @@ class Translator:
             batch_size: Sentences that are translated together; None: by the beam.
             first_line: Index of the first line, which a random draw depends on.
         """
-        batch_size = batch_size or options.batch_size
+        batch_size = batch_size or self.batch_size(options)
         waiting = iter(lines)
         while window := list(islice(waiting, batch_size * WINDOW_BATCHES)):
             yield from self._window(window, options, batch_size, first_line)

@@ -96,10 +96,13 @@ class RelativePositions(nn.Module):
 
     def forward(self, query: Tensor, source_length: int, steps: Tensor) -> Tensor:
         """What is added to the scores (B, Q, S) of queries (B, Q, h) of the given steps, (Q,) or (1,)."""
-        source = torch.arange(source_length, device=query.device)
+        return self.spread(self.project(query), source_length, steps)
+
+    def spread(self, terms: Tensor, source_length: int, steps: Tensor) -> Tensor:
+        """Of the terms (B, Q, ≥ 2·reach + 1) for all k, those of the source positions, (B, Q, S)."""
+        source = torch.arange(source_length, device=terms.device)
         k = (source - steps.unsqueeze(1)).clamp(-self.reach, self.reach) + self.reach
-        terms: Tensor = self.project(query)
-        return terms.gather(2, k.expand(*query.shape[:2], -1))
+        return terms.gather(2, k.expand(*terms.shape[:2], -1))
 
 
 class AttentionLayer(nn.Module):
@@ -140,12 +143,13 @@ class AttentionLayer(nn.Module):
             keys: As `memory` made them.
             steps: The number of each query's step, from 0: (Q,), or (1,) if all are of one step.
         """
-        scores = self._content(query, keys)
+        scores = self.content(query, keys)
         if self.positions is not None:
             scores = scores + self.positions(query, keys.size(1), steps)
         return scores
 
-    def _content(self, query: Tensor, keys: Tensor) -> Tensor:
+    def content(self, query: Tensor, keys: Tensor) -> Tensor:
+        """The score without positions."""
         if self.kind == "scaled-dot":
             return scaled_dot(query, keys)
         if self.project_query is None or self.vector is None:
