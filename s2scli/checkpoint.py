@@ -7,6 +7,7 @@ place; nothing is ever unpickled.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -184,6 +185,13 @@ def load_weights(model: Seq2Seq, weights: Mapping[str, Tensor], path: Path) -> N
             if parameter.shape != weights[name].shape:
                 shapes = f"{tuple(weights[name].shape)}, expected {tuple(parameter.shape)}"
                 raise S2SError(f"weight '{name}' has shape {shapes}", where=str(path))
+            # The sum is no number if one of them is none, and is found faster.
+            if not math.isfinite(float(weights[name].sum())):
+                raise S2SError(
+                    f"weight '{name}' holds values that are no numbers",
+                    where=str(path),
+                    hint="The file is damaged, or a training went wrong: take another model.",
+                )
             parameter.copy_(weights[name])
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from s2scli.events import Listener, Progress, silent
 from s2scli.files import write_bytes_atomic
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
@@ -27,22 +28,31 @@ EVENTS = 6_000_000
 
 
 def count_lexicon(
-    pairs: ParallelData, source_vocab: int, target_vocab: int, *, joint: bool
+    pairs: ParallelData, source_vocab: int, target_vocab: int, *, joint: bool, listen: Listener = silent
 ) -> dict[str, NDArray[np.int32]]:
     """Learn the likely target tokens of each source token.
 
     Args:
         pairs: The training pairs.
         joint: Whether both sides number their tokens alike: then a token may always be copied.
+        listen: Told how far it is.
 
     Returns:
         ``likely`` (source_vocab, 100), the likeliest first, rows filled up with PAD; and ``frequent`` (200,).
     """
+    passes = ITERATIONS + 3
+
+    def done(count: int) -> None:
+        listen(Progress(task="lexicon", done=count, total=passes, unit="passes"))
+
+    done(0)
     source, target, starts, repeats = _events(pairs)
+    done(1)
     keys, which = np.unique(source.astype(np.int64) * target_vocab + target, return_inverse=True)
     sources, targets = keys // target_vocab, keys % target_vocab
     p = np.full(len(keys), 1.0)
-    for _ in range(ITERATIONS if len(keys) else 0):
+    for i in range(ITERATIONS if len(keys) else 0):
+        done(2 + i)
         share = p[which]
         share /= np.repeat(np.add.reduceat(share, starts), repeats)
         count = np.bincount(which, share, len(keys))
@@ -57,6 +67,7 @@ def count_lexicon(
     likely[sources[kept], rank[kept] + first] = targets[kept]
     if joint:
         likely[:, 0] = np.arange(source_vocab)
+    done(passes)
     frequency = np.bincount(target[starts].astype(np.int64), minlength=target_vocab)
     frequent = np.argsort(-frequency, kind="stable")[:FREQUENT].astype(np.int32)
     return {"likely": likely, "frequent": frequent}
@@ -89,11 +100,11 @@ def lexicon_path(folder: Path) -> Path:
     return folder / "lexicon.safetensors"
 
 
-def write_lexicon(folder: Path, tokenizer: Tokenizer) -> None:
+def write_lexicon(folder: Path, tokenizer: Tokenizer, listen: Listener) -> None:
     """Count the lexicon of the training data in a folder, and write it there."""
     pairs = ParallelData.open(folder, "train")
     sizes = (tokenizer.source.vocab_size, tokenizer.target.vocab_size)
-    counted = count_lexicon(pairs, *sizes, joint=tokenizer.joint)
+    counted = count_lexicon(pairs, *sizes, joint=tokenizer.joint, listen=listen)
     write_bytes_atomic(lexicon_path(folder), save(counted))
 
 

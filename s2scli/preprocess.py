@@ -91,7 +91,7 @@ class _Job:
         plan = replace(plan, target=surveyor.form.restoring(plan.target))
         tokenizer, facts = self._learn(train, plan, letter_overlap(*surveyor.characters))
         self._encode(surveys, tokenizer)
-        write_lexicon(self.folder, tokenizer)
+        write_lexicon(self.folder, tokenizer, self.listen)
         return self._report(surveys, facts, duplicates)
 
     def _learn(self, train: Survey, plan: Plan, overlap: float) -> tuple[Tokenizer, dict[str, Any]]:

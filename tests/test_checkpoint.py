@@ -149,3 +149,14 @@ def test_no_model_where_one_is_looked_for(prepared: Path, tmp_path: Path) -> Non
     with pytest.raises(S2SError, match="no model") as caught:
         checkpoint.load_model(prepared)
     assert "s2s train" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers(trained: Path, tmp_path: Path, value: float) -> None:
+    folder = broken(trained, tmp_path)
+    tensors, metadata = checkpoint.load_tensors(folder / "model.safetensors")
+    tensors["output.bias"][3] = value
+    checkpoint.save_tensors(folder / "model.safetensors", tensors, metadata)
+    with pytest.raises(S2SError, match=r"'output\.bias' holds values that are no numbers") as caught:
+        checkpoint.load_model(folder)
+    assert caught.value.where == str(folder / "model.safetensors")
