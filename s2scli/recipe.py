@@ -121,8 +121,8 @@ def _for_strings(pairs: int) -> dict[str, Any]:
         "encoder_layers": 1,
         "decoder_layers": 1,
         "dropout": round(_between(pairs, [(1e4, 0.5), (1e5, 0.3), (1e6, 0.1)]), 2),
-        "learning_rate": round(_between(pairs, [(1e4, 4e-3), (1e5, 2e-3), (1e6, 1e-3)]), 5),
-        "batch_tokens": _rounded(_between(pairs, [(1e4, 500), (1e5, 1000), (1e6, 3000)]), 100),
+        "learning_rate": round(_between(pairs, [(1e4, 3e-3), (1e5, 2e-3), (1e6, 1e-3)]), 5),
+        "batch_tokens": _rounded(_between(pairs, [(4e3, 300), (1e5, 1000), (1e6, 3000)]), 100),
         "epochs": round(_between(pairs, [(1e3, 80), (4e3, 40), (1e4, 30), (1e5, 12), (1e6, 5)])),
     }
 
@@ -156,7 +156,7 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     if full.warmup_steps is None:
         chosen["warmup_steps"] = min(400, max(1, (total or 4000) // 10))
     if full.validate_every is None:
-        chosen["validate_every"] = min(max(per_epoch, 200 if data.strings else 500), 2000)
+        chosen["validate_every"] = min(max(per_epoch, 300 if data.strings else 500), 2000)
     full = replace(full, **chosen)
     model = ModelConfig(
         source_vocab=data.source_vocab,

@@ -68,7 +68,8 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Batch, smoothing: float) -> Loss:
         """The loss, computed with ``Seq2Seq.step_weights``."""
         weights = self.model.step_weights(self.dtype)
-        loss: Loss = functional_call(self.model, weights, (batch, smoothing))
+        # None of them is tied to another, and looking for that takes a while.
+        loss: Loss = functional_call(self.model, weights, (batch, smoothing), tie_weights=False)
         return loss
 
 
@@ -98,13 +99,14 @@ class Trainer:
         self.folder, self.runtime, self.peers = folder, runtime, peers
         seed_everything(self.options.seed)
         self.model = Seq2Seq(recipe.model).to(runtime.device)
+        self.parameters = list(self.model.parameters())
         self.averaged: AveragedModel | None = None
         if self.options.average == "ema":
             average = moving_average(self.options.ema_decay)
             self.averaged = AveragedModel(self.model, multi_avg_fn=average)
         kind = torch.optim.AdamW if self.options.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = kind(
-            self.model.parameters(),
+            self.parameters,
             betas=(0.9, 0.98),
             eps=1e-9,
             weight_decay=self.options.weight_decay,
@@ -141,7 +143,7 @@ class Trainer:
                 (loss.smoothed * self.peers.size / tokens).backward()
             total += loss.plain
         limit = self.options.clip_norm or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
