@@ -96,7 +96,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
     assert report["held_out"] == []
     assert events[-1] == Prepared(report=report)
     tasks = {e.task: e for e in events if isinstance(e, Progress)}
-    assert list(tasks) == ["reading", "tokenizer", "encoding"]
+    assert list(tasks) == ["reading", "tokenizer", "encoding", "lexicon"]
     assert all(e.done == e.total and e.unit == "bytes" for e in tasks.values())
 
 
