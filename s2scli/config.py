@@ -292,7 +292,7 @@ class TrainOptions(Options):
         "Model",
         low=0,
         high=512,
-        auto="8 for strings, else 0",
+        auto="8 for fewer than 2,000 strings, else 0",
     )
     feed: Feed = option(
         "none",

@@ -116,10 +116,12 @@ def _for_sentences(pairs: int) -> dict[str, Any]:
 def _for_strings(pairs: int) -> dict[str, Any]:
     # Few symbols and little noise: wide layers, of which half is dropped, and many epochs.
     return {
-        "hidden": _rounded(_between(pairs, [(1e4, 256), (1e5, 512)]), 64),
+        "hidden": _rounded(_between(pairs, [(1e3, 256), (3e3, 384), (1e5, 512)]), 64),
         "embedding": _rounded(_between(pairs, [(1e4, 128), (1e5, 256)]), 64),
         "encoder_layers": 1,
         "decoder_layers": 1,
+        # A few thousand strings teach by themselves what stands where.
+        "relative_positions": 8 if pairs < 2000 else 0,
         "dropout": round(_between(pairs, [(1e4, 0.5), (1e5, 0.3), (1e6, 0.1)]), 2),
         "learning_rate": round(_between(pairs, [(1e4, 3e-3), (1e5, 2e-3), (1e6, 1e-3)]), 5),
         "batch_tokens": _rounded(_between(pairs, [(4e3, 300), (1e5, 1000), (1e6, 3000)]), 100),
@@ -145,7 +147,8 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
         suggested.pop("epochs")
     else:
         suggested["patience"] = 10
-    suggested["relative_positions"] = 8 if data.strings and options.attention != "none" else 0
+    if not data.strings or options.attention == "none":
+        suggested["relative_positions"] = 0
     suggested["tie"] = "all" if data.joint else "target"
     suggested["metric"] = "acc" if data.strings else "chrf" if data.short_lines else "bleu"
     chosen = {name: value for name, value in suggested.items() if not options.sets(name)}

@@ -356,6 +356,7 @@ def test_the_metric_suits_the_length_of_lines() -> None:
     assert strings.model.relative_positions == 8
     assert choose(TrainOptions(attention="none"), facts_of(1000, strings=True)).model.relative_positions == 0
     assert choose(TrainOptions(), facts_of(1000)).model.relative_positions == 0
+    assert choose(TrainOptions(), facts_of(3600, strings=True)).model.relative_positions == 0
     assert strings.why["hidden"].endswith("(for 1,000 strings)")
     assert HeldOut(sources=("",) * 3, references=("a b", "c", "d e f g h")).short
     assert not HeldOut(sources=("",) * 2, references=("a b c d", "d e f g h")).short

@@ -79,30 +79,21 @@ class Memory:
 
 
 class RelativePositions(nn.Module):
-    """How far a source token stands from the step that asks: s·r_k + b_k with k = i - t.
+    """How far a source token stands from the step that asks: b_k with k = i - t, cut to ±``reach``.
 
-    k is cut to ±``reach``. The vectors r_k are those of Shaw et al. 2018 (eq. 5) on the side of the
-    keys; b_k is the same without the query. Both start at zero, as if the term were not there.
+    A bias of the scores alone (Raffel et al. 2020, section 2.1), 0 at first, as if it were not there.
     """
 
-    def __init__(self, hidden: int, reach: int) -> None:
+    def __init__(self, reach: int) -> None:
         super().__init__()
         self.reach = reach
-        self.project = nn.Linear(hidden, 2 * reach + 1)
+        self.bias = nn.Parameter(torch.zeros(2 * reach + 1))
 
-    def reset_parameters(self) -> None:
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
-
-    def forward(self, query: Tensor, source_length: int, steps: Tensor) -> Tensor:
-        """What is added to the scores (B, Q, S) of queries (B, Q, h) of the given steps, (Q,) or (1,)."""
-        return self.spread(self.project(query), source_length, steps)
-
-    def spread(self, terms: Tensor, source_length: int, steps: Tensor) -> Tensor:
-        """Of the terms (B, Q, ≥ 2·reach + 1) for all k, those of the source positions, (B, Q, S)."""
-        source = torch.arange(source_length, device=terms.device)
+    def forward(self, source_length: int, steps: Tensor) -> Tensor:
+        """What is added to the scores (B, Q, S) of queries of the given steps, (Q,) or (1,)."""
+        source = torch.arange(source_length, device=steps.device)
         k = (source - steps.unsqueeze(1)).clamp(-self.reach, self.reach) + self.reach
-        return terms.gather(2, k.expand(*terms.shape[:2], -1))
+        return self.bias[k]
 
 
 class AttentionLayer(nn.Module):
@@ -118,7 +109,7 @@ class AttentionLayer(nn.Module):
     def __init__(self, kind: Kind, hidden: int, values: Values, reach: int = 0) -> None:
         super().__init__()
         self.kind = kind
-        self.positions = RelativePositions(hidden, reach) if reach else None
+        self.positions = RelativePositions(reach) if reach else None
         self.project_keys = nn.Linear(hidden, hidden, bias=False) if kind in ("general", "additive") else None
         self.project_values = nn.Linear(hidden, hidden, bias=False) if values == "projected" else None
         self.project_query = nn.Linear(hidden, hidden) if kind == "additive" else None
@@ -143,13 +134,12 @@ class AttentionLayer(nn.Module):
             keys: As `memory` made them.
             steps: The number of each query's step, from 0: (Q,), or (1,) if all are of one step.
         """
-        scores = self.content(query, keys)
+        scores = self._content(query, keys)
         if self.positions is not None:
-            scores = scores + self.positions(query, keys.size(1), steps)
+            scores = scores + self.positions(keys.size(1), steps)
         return scores
 
-    def content(self, query: Tensor, keys: Tensor) -> Tensor:
-        """The score without positions."""
+    def _content(self, query: Tensor, keys: Tensor) -> Tensor:
         if self.kind == "scaled-dot":
             return scaled_dot(query, keys)
         if self.project_query is None or self.vector is None:

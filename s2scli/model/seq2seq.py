@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from s2scli.config import PAD, UNK, ModelConfig
-from s2scli.model.attention import Memory, RelativePositions
+from s2scli.model.attention import Memory
 from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
 from s2scli.model.encoder import Encoded, Encoder
@@ -77,12 +77,12 @@ class Seq2Seq(nn.Module):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw first weights: some modules as they say themselves, embeddings with variance 1/e.
+        """Draw first weights: RNN layers as they say themselves, embeddings with variance 1/e.
 
         So a tied output layer, too, starts at unit scale.
         """
         for module in self.modules():
-            if isinstance(module, RNNLayer | RelativePositions):
+            if isinstance(module, RNNLayer):
                 module.reset_parameters()
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)

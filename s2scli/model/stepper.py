@@ -117,13 +117,6 @@ class Stepper:
             bounded = None if config.values == "projected" else encoder_bound
             self.from_value = pack(combine[:, : config.hidden], None, kind, bound=bounded)
             combine = combine[:, config.hidden :]
-            if decoder.attention.positions is not None:
-                project = decoder.attention.positions.project
-                # Rounded up to a width that the kernels like; what is beyond is never looked at.
-                missing = -project.out_features % 32
-                weight = torch.nn.functional.pad(project.weight.detach(), (0, 0, 0, missing))
-                bias = torch.nn.functional.pad(project.bias.detach(), (0, missing))
-                self.positions = pack(weight, bias, "fp32" if kind == "int8" else kind)
         # Every layer adds at most 1 to what it was given; a state is a tanh's, or the encoder's last.
         outputs = [float(i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
         states = encoder_bound if config.bridge == "last" else 1.0
@@ -227,12 +220,8 @@ class Stepper:
         mixed = self.combine(states)
         if self.attention is None:
             return tanh(mixed.float()).to(self.dtype), None
-        scores = self.attention.content(states.view(-1, beam, states.size(1)), state.keys)
-        if self.attention.positions is not None:
-            steps = torch.full((1,), state.steps, device=states.device)
-            terms = self.positions(states)
-            terms = terms.view(-1, beam, terms.size(1))
-            scores += self.attention.positions.spread(terms, state.keys.size(1), steps)
+        steps = torch.full((1,), state.steps, device=states.device)
+        scores = self.attention.score(states.view(-1, beam, states.size(1)), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         # W_s s + b + Σ α_i (W_a h_i)
         vectors = torch.baddbmm(mixed.view(-1, beam, mixed.size(1)), weights, state.values)
