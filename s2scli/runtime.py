@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import threading
@@ -94,6 +95,17 @@ def keep_kernels(batch_tokens: int | None = None) -> None:
     """
     kept = 512 if batch_tokens is not None and batch_tokens <= 600 else 128
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(kept))
+
+
+@contextmanager
+def settled() -> Iterator[None]:
+    """Keep Python's garbage collector from looking through what is here already, again and again."""
+    gc.collect()  # what is garbage now would otherwise stay
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def in_parallel(work: Callable[[T], R], items: list[T]) -> Iterator[R]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shlex
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, flag
 from s2scli.runfolder import data_folder, trained
-from s2scli.runtime import keep_kernels, set_up
+from s2scli.runtime import keep_kernels, set_up, settled
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 from s2scli.trainer import Trainer
@@ -200,8 +199,8 @@ def _train(
                 step=trainer.position.step,
             )
         )
-        gc.freeze()  # what is here now stays to the end; looking through it again and again takes a while
-        loop.run(stop)
+        with settled():
+            loop.run(stop)
         return _ended(trainer, recorder)
 
 

@@ -131,7 +131,7 @@ class Translator:
     def batch_size(self, options: SearchOptions) -> int:
         """Sentences that make a batch of some 300 hypotheses, from which on larger ones are no faster.
 
-        Of strings, four times as many: their output layer is small.
+        Four times as many where the output layer is small, as that of strings is.
         """
         sentences = max(8, min(256, 320 // options.beam))
         return sentences * (4 if self.model.config.target_vocab <= _FEW_SYMBOLS else 1)

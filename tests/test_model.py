@@ -27,7 +27,7 @@ TARGETS = [[4, 5], [6, 7, 8, 9, 10], [11, 12, 13]]
 def make(cell: str = "lstm", kind: str = "dot", feed: str = "none", **changes: object) -> Seq2Seq:
     torch.manual_seed(3)
     settings: dict[str, object] = {"hidden": 16, "embedding": 8, "encoder_layers": 2, "decoder_layers": 2}
-    # The default for strings; one kind of attention does without.
+    # The default for few strings; one kind of attention does without.
     settings["relative_positions"] = 0 if kind in ("none", "scaled-dot") else 2
     settings |= {"cell": cell, "attention": kind, "feed": feed, "tie": "all", **changes}
     model = Seq2Seq(ModelConfig(source_vocab=VOCAB, target_vocab=VOCAB, **settings))  # type: ignore[arg-type]
@@ -98,16 +98,16 @@ def test_relative_positions_are_the_equation() -> None:
     torch.nn.init.normal_(b)
     query, keys = torch.randn(1, 4, 4), torch.randn(1, 5, 4)
     with torch.no_grad():
-        scores = layer.score(query, keys, torch.arange(4))
+        scores = layer.score(query, keys, range(4))
         for t, i in itertools.product(range(4), range(5)):
             k = min(max(i - t, -2), 2) + 2
             expected = query[0, t] @ keys[0, i] + b[k]
             torch.testing.assert_close(scores[0, t, i], expected)
         # Two hypotheses in the same step.
-        same = layer.score(query[:, :2], keys, torch.tensor([3]))
-        alone = layer.score(query[:, 1:2], keys, torch.tensor([3]))
+        same = layer.score(query[:, :2], keys, range(3, 4))
+        alone = layer.score(query[:, 1:2], keys, range(3, 4))
         torch.testing.assert_close(same[:, 1:], alone)
-        torch.testing.assert_close(layer.score(query[:, 3:], keys, torch.tensor([3])), scores[:, 3:])
+        torch.testing.assert_close(layer.score(query[:, 3:], keys, range(3, 4)), scores[:, 3:])
 
 
 @pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)

@@ -89,10 +89,11 @@ class RelativePositions(nn.Module):
         self.reach = reach
         self.bias = nn.Parameter(torch.zeros(2 * reach + 1))
 
-    def forward(self, source_length: int, steps: Tensor) -> Tensor:
-        """What is added to the scores (B, Q, S) of queries of the given steps, (Q,) or (1,)."""
-        source = torch.arange(source_length, device=steps.device)
-        k = (source - steps.unsqueeze(1)).clamp(-self.reach, self.reach) + self.reach
+    def forward(self, source_length: int, steps: range) -> Tensor:
+        """What is added to the scores of queries of the given steps: (Q, S), or (1, S) for one step."""
+        source = torch.arange(source_length, device=self.bias.device)
+        asking = torch.arange(steps.start, steps.stop, device=self.bias.device)
+        k = (source - asking.unsqueeze(1)).clamp(-self.reach, self.reach) + self.reach
         return self.bias[k]
 
 
@@ -126,13 +127,13 @@ class AttentionLayer(nn.Module):
         values = encoded if self.project_values is None else self.project_values(encoded)
         return Memory(keys=keys, values=values, mask=mask)
 
-    def score(self, query: Tensor, keys: Tensor, steps: Tensor) -> Tensor:
+    def score(self, query: Tensor, keys: Tensor, steps: range) -> Tensor:
         """Equation 1 in the form of this layer's kind: (B, Q, h), (B, S, h) → (B, Q, S).
 
         Args:
             query: Decoder states.
             keys: As `memory` made them.
-            steps: The number of each query's step, from 0: (Q,), or (1,) if all are of one step.
+            steps: The number of each query's step, from 0; a single one if all are of the same step.
         """
         scores = self._content(query, keys)
         if self.positions is not None:
@@ -149,7 +150,7 @@ class AttentionLayer(nn.Module):
         scores: Tensor = self.vector(mixed).squeeze(-1)
         return scores
 
-    def forward(self, query: Tensor, memory: Memory, steps: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, query: Tensor, memory: Memory, steps: range) -> tuple[Tensor, Tensor]:
         """Values (B, Q, h) and weights (B, Q, S) for the queries (B, Q, h) of the given steps."""
         score = partial(self.score, steps=steps)
         return attention(query, memory.keys, memory.values, memory.mask, score)

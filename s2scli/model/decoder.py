@@ -107,13 +107,13 @@ class Decoder(nn.Module):
         fed = torch.zeros_like(encoded.last) if self.config.feed == "input" else None
         return DecoderState(rnn=state, attentional=fed)
 
-    def attend(self, states: Tensor, memory: Memory, steps: Tensor) -> tuple[Tensor, Tensor | None]:
+    def attend(self, states: Tensor, memory: Memory, steps: range) -> tuple[Tensor, Tensor | None]:
         """Equations 1-5: decoder states s (B, Q, h) to s̃ (B, Q, h) and the weights α (B, Q, S).
 
         Args:
             states: s_t for each query.
             memory: Of the B sentences.
-            steps: t - 1 for each query: (Q,), or (1,) if all are of one step.
+            steps: t - 1 for each query; a single one if all are of the same step.
         """
         if self.attention is None:
             return torch.tanh(self.combine(states)), None
@@ -124,8 +124,7 @@ class Decoder(nn.Module):
         """Teacher forcing: the embedded previous tokens (B, T, e) to s̃ (B, T, h) and α (B, T, S)."""
         x = self.dropout(embedded)
         if self.config.feed == "none":
-            steps = torch.arange(x.size(1), device=x.device)
-            return self.attend(self.dropout(self.rnn(x, state.rnn)), memory, steps)
+            return self.attend(self.dropout(self.rnn(x, state.rnn)), memory, range(x.size(1)))
         # What is fed back makes each step wait for the one before. The dropout masks are drawn
         # once, so that they too are the same at every step.
         like = state.rnn.hidden[0].unsqueeze(1)
@@ -168,7 +167,7 @@ class Decoder(nn.Module):
             x = torch.cat([x, fed], dim=-1)
         output, rnn = self.rnn.step(x, state.rnn, masks)
         query = output if masks is None else output * masks[-1]
-        steps = torch.full((1,), state.steps, device=query.device)
+        steps = range(state.steps, state.steps + 1)
         vector, weights = self.attend(query.view(-1, beam, query.size(-1)), memory, steps)
         flat = vector.flatten(0, 1)
         if self.config.feed == "state":

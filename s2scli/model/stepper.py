@@ -220,7 +220,7 @@ class Stepper:
         mixed = self.combine(states)
         if self.attention is None:
             return tanh(mixed.float()).to(self.dtype), None
-        steps = torch.full((1,), state.steps, device=states.device)
+        steps = range(state.steps, state.steps + 1)
         scores = self.attention.score(states.view(-1, beam, states.size(1)), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         # W_s s + b + Σ α_i (W_a h_i)
