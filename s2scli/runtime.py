@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,6 +22,9 @@ from s2scli.model.packed import Kind, has_int8
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_KEPT_MEMORY = {-1: 1 << 30, -2: 64 << 20, -3: 1 << 30}
+"""Of ``mallopt``, bytes: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,7 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     Raises:
         S2SError: A GPU is asked for and there is none, or 8-bit integers where there are none.
     """
+    keep_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
@@ -88,13 +93,27 @@ def keep_kernels(batch_tokens: int | None = None) -> None:
     """Limit how many prepared kernels are kept; this must come before the first product of matrices.
 
     Each batch shape wants some twenty of its own. What preparing them takes matters beside small batches
-    alone; elsewhere, more than a few only cost memory.
+    alone; elsewhere, more than a few only cost memory. The second limit is that of torch's own store of
+    recurrent kernels, each of which holds its working memory: a thousand shapes would be gigabytes.
 
     Args:
         batch_tokens: Tokens of a batch in training.
     """
     kept = 512 if batch_tokens is not None and batch_tokens <= 600 else 128
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(kept))
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
+
+
+def keep_memory() -> None:
+    """Let freed memory stay with the process, which is about to ask for as much again.
+
+    The C library otherwise gives large blocks back to the system, step by step and update by update, and a
+    tenth of the time goes into getting them anew, page by page. Only glibc can be told so.
+    """
+    with suppress(OSError, TypeError, AttributeError):
+        tune = ctypes.CDLL(None).mallopt
+        for parameter, size in _KEPT_MEMORY.items():
+            tune(parameter, size)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 import torch
 from peers.floor import best_time, operations, peaks
-from peers.train_systems import DROPOUT, HIDDEN, Size, Tokens
+from peers.train_systems import Size, Tokens
 
 from s2scli.config import Feed, ModelConfig
 from s2scli.model import Seq2Seq
@@ -75,13 +75,13 @@ def floors(size: Size, tokens: Tokens, machine: dict[str, float]) -> dict[str, d
         config = ModelConfig(
             source_vocab=vocabulary,
             target_vocab=vocabulary,
-            hidden=HIDDEN,
+            hidden=size.hidden,
             embedding=size.embedding,
             encoder_layers=size.layers,
             decoder_layers=size.layers,
             feed=feed,
             tie="all",
-            dropout=DROPOUT,
+            dropout=size.dropout,
         )
         operations = operations_per_token(config, lengths)
         found[feed] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,23 +22,23 @@ STAMP = r"\[?(\d+-\d+-\d+ \d+:\d+:\d+,\d+)"
 class Size:
     """What is the same for all systems: one of the measured settings.
 
-    The width is 512, that of the encoder 256 in each direction.
-
     Attributes:
         layers: Of the encoder and of the decoder.
         embedding: Width.
-        batch_tokens: Of a batch, as each system counts them. JoeyNMT's batches, of 128 and 64 pairs, hold
-            about as many.
+        batch_tokens: Of a batch, as each system counts them. JoeyNMT's batches, of a pair for every 16
+            tokens (144 pairs for 2,304), hold about as many.
+        hidden: Width of the decoder; that of the encoder is half of it in each direction.
+        dropout: Where each system has it.
     """
 
     layers: int
     embedding: int
     batch_tokens: int
+    hidden: int = 512
+    dropout: float = 0.3
 
 
 SIZES = {"large": Size(2, 512, 2304), "small": Size(1, 256, 1024)}
-HIDDEN = 512
-DROPOUT = 0.3
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ def ours(*more: str) -> Callable[[Size, Tokens, int, Path], list[str]]:
         (out / "data").symlink_to(tokens.run / "data")
         return [
             *(sys.executable, "-m", "s2scli", "train", "--run", str(out), "--threads", str(threads)),
-            *("--hidden", str(HIDDEN), "--embedding", str(size.embedding), "--tie", "all"),
+            *("--hidden", str(size.hidden), "--embedding", str(size.embedding), "--tie", "all"),
             *("--encoder-layers", str(size.layers), "--decoder-layers", str(size.layers)),
-            *("--dropout", str(DROPOUT), "--batch-tokens", str(size.batch_tokens)),
+            *("--dropout", str(size.dropout), "--batch-tokens", str(size.batch_tokens)),
             *("--max-steps", "1000000", *more),
         ]
 
@@ -134,10 +134,17 @@ def onmt(venv: Path, *more: str) -> Callable[[Size, Tokens, int, Path], list[str
         return [
             *(str(venv / "bin/onmt_train"), "-config", str(config), "-learning_rate", "0.001"),
             *("-encoder_type", "brnn", "-decoder_type", "rnn", "-rnn_type", "LSTM"),
-            *("-enc_layers", layers, "-dec_layers", layers, "-hidden_size", str(HIDDEN)),
-            *("-enc_hid_size", str(HIDDEN), "-dec_hid_size", str(HIDDEN)),
-            *("-word_vec_size", str(size.embedding), "-global_attention", "general"),
-            *(["-share_decoder_embeddings"] if size.embedding == HIDDEN else []),
+            *("-enc_layers", layers, "-dec_layers", layers, "-hidden_size", str(size.hidden)),
+            *("-enc_hid_size", str(size.hidden), "-dec_hid_size", str(size.hidden)),
+            *(
+                "-word_vec_size",
+                str(size.embedding),
+                "-global_attention",
+                "general",
+                "-dropout",
+                str(size.dropout),
+            ),
+            *(["-share_decoder_embeddings"] if size.embedding == size.hidden else []),
             *("-batch_size", str(size.batch_tokens), "-report_every", "1"),
             *("-train_steps", "1000000", "-valid_steps", "1000000", "-save_checkpoint_steps", "1000000"),
             *more,
@@ -165,23 +172,26 @@ def onmt_points(text: str) -> list[Point]:
 
 
 JOEYNMT = {"validation_freq: 450": "validation_freq: 1000000", "logging_freq: 50": "logging_freq: 1"}
-"""What differs from joeynmt.yaml, whose model and batches are those of the setting small."""
-JOEYNMT_LARGE = {
-    "embedding_dim: 256": "embedding_dim: 512",
-    "num_layers: 1": "num_layers: 2",
-    "tied_softmax: False": "tied_softmax: True",
-    "batch_size: 64\n    batch_type": "batch_size: 128\n    batch_type",
-}
+"""What differs from joeynmt.yaml, where only its speed is measured."""
 
 
-def joey(venv: Path) -> Callable[[Size, Tokens, int, Path], list[str]]:
-    """The command of JoeyNMT."""
+def joey(venv: Path, changes: Mapping[str, str] = JOEYNMT) -> Callable[[Size, Tokens, int, Path], list[str]]:
+    """The command of JoeyNMT; ``changes`` are texts of joeynmt.yaml and what replaces them."""
 
     def command(size: Size, tokens: Tokens, threads: int, out: Path) -> list[str]:
         text = tokens.fill("joeynmt.yaml", out / "model")
-        # It wants a test set, though it does not use it.
-        changes = JOEYNMT | {f'"{tokens.folder}/test"': f'"{tokens.folder}/dev"'}
-        for old, new in (changes | (JOEYNMT_LARGE if size is SIZES["large"] else {})).items():
+        sizes = {
+            "embedding_dim: 256": f"embedding_dim: {size.embedding}",
+            "hidden_size: 512": f"hidden_size: {size.hidden}",
+            "hidden_size: 256": f"hidden_size: {size.hidden // 2}",
+            "num_layers: 1": f"num_layers: {size.layers}",
+            "dropout: 0.3": f"dropout: {size.dropout}",
+            "tied_softmax: False": f"tied_softmax: {size.embedding == size.hidden}",
+            "batch_size: 64\n    batch_type": f"batch_size: {size.batch_tokens // 16}\n    batch_type",
+            # It wants a test set, though it does not use it.
+            f'"{tokens.folder}/test"': f'"{tokens.folder}/dev"',
+        }
+        for old, new in (sizes | dict(changes)).items():
             assert old in text, f"joeynmt.yaml has no {old}"
             text = text.replace(old, new)
         (out / "joeynmt.yaml").write_text(text, encoding="utf-8")
@@ -207,8 +217,15 @@ def marian(venv: Path) -> Callable[[Size, Tokens, int, Path], list[str]]:
             # Its threads are workers of its own; threads of the matrix library would share their cores.
             *("env", "OMP_NUM_THREADS=1", "MKL_NUM_THREADS=1", str(venv / "bin/pymarian")),
             *("--type", "s2s", "--enc-type", "bidirectional", "--enc-cell", "lstm", "--dec-cell", "lstm"),
-            *("--enc-depth", str(size.layers), "--dec-depth", str(size.layers), "--dim-rnn", str(HIDDEN)),
-            *("--dim-emb", str(size.embedding), "--tied-embeddings-all", "--dropout-rnn", str(DROPOUT)),
+            *(
+                "--enc-depth",
+                str(size.layers),
+                "--dec-depth",
+                str(size.layers),
+                "--dim-rnn",
+                str(size.hidden),
+            ),
+            *("--dim-emb", str(size.embedding), "--tied-embeddings-all", "--dropout-rnn", str(size.dropout)),
             *("--label-smoothing", "0.1", "--optimizer", "adam", "--learn-rate", "0.001", "--seed", "1"),
             *("--mini-batch-words", str(size.batch_tokens), "--mini-batch-fit", "false"),
             *("--cpu-threads", str(threads), "-w", "4000", "--disp-freq", "1", "--overwrite"),
@@ -249,7 +266,7 @@ def systems(peers: Path | None) -> dict[str, System]:
                 "JoeyNMT 2.3.0",
                 joey(peers / "joey"),
                 joey_points,
-                note="its batches are 128 (small: 64) pairs as they come, not of similar length",
+                note="its batches are 144 (small: 64) pairs as they come, not of similar length",
             ),
             "marian": System(
                 "Marian 1.12 (pymarian)",
