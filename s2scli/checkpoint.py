@@ -1,19 +1,15 @@
 """The model directory, self-contained: ``config.json``, ``tokenizer.json``, ``model.safetensors``.
 
-And the training state beside it. Every file is written to a temporary name and moved into
-place; nothing is ever unpickled.
+Every file is written to a temporary name and moved into place; nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -24,11 +20,11 @@ import s2scli
 from s2scli.config import ModelConfig
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, silent
-from s2scli.files import atomic_path, lock, write_json_atomic
+from s2scli.files import atomic_path, write_json_atomic
 from s2scli.lexicon import lexicon_path
 from s2scli.model import Seq2Seq
 from s2scli.model.shortlist import Shortlist
-from s2scli.runfolder import MODELS, members
+from s2scli.runfolder import members
 from s2scli.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -105,10 +101,11 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> S2SError:
+def unreadable(path: Path, error: Exception) -> S2SError:
+    """The error of a file of tensors that cannot be read."""
     hint = "It is truncated or damaged: copy it again, or go back to another model."
     return S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint)
 
@@ -259,74 +256,3 @@ def load_shortlist(path: Path, size: int, device: torch.device) -> Shortlist:
         hint = "Put back the one that was trained with this model, or leave --shortlist out."
         raise S2SError("the lexicon does not belong to this model", where=str(file), hint=hint) from error
     return Shortlist(likely[:, :size], frequent, info.target_vocab)
-
-
-def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-    """The whole training state in one file, so that it can only be of one moment."""
-    folder.mkdir(parents=True, exist_ok=True)
-    # One key: safetensors writes several in random order, and equal states shall be equal files.
-    metadata = {"state": json.dumps({"format": FORMAT, **progress})}
-    save_tensors(folder / "training.safetensors", tensors, metadata)
-
-
-def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``save_state`` has written."""
-    path = folder / "training.safetensors"
-    tensors, metadata = load_tensors(path)
-    return tensors, _progress(metadata, path)
-
-
-def read_progress(folder: Path) -> dict[str, Any]:
-    """What ``save_state`` has written, but for the tensors."""
-    path = folder / "training.safetensors"
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _progress(file.metadata() or {}, path)
-    except (SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    try:
-        progress: dict[str, Any] = json.loads(metadata["state"])
-        version = progress["format"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise S2SError("this is not the state of a training", where=str(path)) from error
-    check_format(version, path)
-    return progress
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Keep other trainings out of a run folder; the lock ends with the process, however it ends."""
-    with (run / ".lock").open("w") as file:
-        if not lock(file):
-            hint = "Wait for it or stop it, or use another folder (--run)."
-            raise S2SError("another training is running in this folder", where=str(run), hint=hint)
-        yield
-
-
-def remove_models(run: Path) -> None:
-    """Delete the models and the training state of a run, but not its data.
-
-    Raises:
-        S2SError: One of several seeds is just being trained.
-    """
-    with ExitStack() as stack:
-        for member in members(run):
-            stack.enter_context(locked(member))
-        for member in members(run):
-            remove_models(member)  # its state before its models, like everything here
-        for name in MODELS:
-            path = run / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-
-
-def remove_leftovers(run: Path) -> None:
-    """Delete the temporary files of a writer that was killed."""
-    for folder in (run, run / "best", run / "last", run / "state"):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)

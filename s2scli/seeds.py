@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from s2scli import checkpoint
+from s2scli import trainingstate
 from s2scli.config import TrainOptions
 from s2scli.crew import Crew, places
 from s2scli.errors import S2SError, UsageError
@@ -55,13 +55,13 @@ def train_seeds(options: TrainOptions, listen: Listener = silent) -> SeedsEnded:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         hint = "Start s2s train --seeds without torchrun: it starts processes of its own."
         raise UsageError("several processes share each model under torchrun", where="--seeds", hint=hint)
-    with checkpoint.locked(options.run):
+    with trainingstate.locked(options.run):
         check_nothing_in_the_way(options)
         jobs, like = _going_on(options) if options.resume else (_anew(options), options)
         on_gpu = set_up(like.device, like.precision, None).device.type == "cuda"
         read_inputs(like)  # what is wrong with the data or the options is said once, and before anything goes
         if not options.resume:
-            checkpoint.remove_models(options.run)
+            trainingstate.remove_models(options.run)
         for job in jobs:
             job.run.mkdir(parents=True, exist_ok=True)  # so that those that never begin are known too
         outcomes: dict[int, TrainingEnded | S2SError] = {}
@@ -152,7 +152,7 @@ def _state(member: Path) -> dict[str, Any] | None:
     if not (member / "state" / "training.safetensors").exists():
         return None
     try:
-        return checkpoint.read_progress(member / "state")
+        return trainingstate.read_progress(member / "state")
     except S2SError:  # the training itself will say what is wrong
         return {}
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from s2scli import checkpoint, torchrun
+from s2scli import checkpoint, torchrun, trainingstate
 from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches
 from s2scli.distributed import Peers, check_same, together
@@ -85,7 +85,7 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
         )
     with together(options.device) as peers:
         report_path = find_data(options.run) / "report.json"
-        with checkpoint.locked(options.run) if peers.first else nullcontext():
+        with trainingstate.locked(options.run) if peers.first else nullcontext():
             fingerprint = _fingerprint(report_path)
             checked = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
             told = listen if peers.first else silent
@@ -169,9 +169,9 @@ def _train(
     # Nothing of an older training is touched before all of the above has gone well.
     recording: AbstractContextManager[Listener] = nullcontext(silent)
     if peers.first:
-        checkpoint.remove_leftovers(folder)
+        trainingstate.remove_leftovers(folder)
         if not options.resume:
-            checkpoint.remove_models(folder)
+            trainingstate.remove_models(folder)
         for name in ("best", "last"):
             checkpoint.create_model_directory(folder / name, info, tokenizer)
             copy_lexicon(find_data(folder), folder / name)
@@ -226,7 +226,7 @@ def _check_results(options: TrainOptions, fingerprint: str) -> TrainOptions:
             raise S2SError(
                 "there is no training to resume", where=str(folder), hint="Start one with s2s train."
             )
-        progress = checkpoint.read_progress(folder / "state")
+        progress = trainingstate.read_progress(folder / "state")
         if progress.get("data") != fingerprint:
             hint = "Start anew with s2s train --force, or preprocess the old data again."
             raise S2SError(

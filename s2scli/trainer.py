@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.optim.swa_utils import AveragedModel
 
-from s2scli import checkpoint
+from s2scli import checkpoint, trainingstate
 from s2scli.dataset import TrainingBatches
 from s2scli.distributed import Peers
 from s2scli.errors import S2SError
@@ -202,12 +202,12 @@ class Trainer:
             "chosen": sorted(self.recipe.chosen),
             "data": self.fingerprint,
         }
-        checkpoint.save_state(self.folder / "state", tensors, progress)
+        trainingstate.save_state(self.folder / "state", tensors, progress)
 
     def restore(self) -> None:
         """Go back to the state that ``save`` has written."""
         path = self.folder / "state" / "training.safetensors"
-        tensors, progress = checkpoint.load_state(self.folder / "state")
+        tensors, progress = trainingstate.load_state(self.folder / "state")
         try:
             self._restore(tensors, progress, path)
         except (KeyError, TypeError, ValueError) as error:

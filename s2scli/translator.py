@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -18,6 +16,7 @@ from torch import Tensor
 from s2scli.checkpoint import find_models, load_models, load_shortlist
 from s2scli.config import UNK, Device, SearchPrecision
 from s2scli.events import Listener, Notice, silent
+from s2scli.longlines import cut
 from s2scli.model import (
     Hypothesis,
     SearchLimits,
@@ -35,7 +34,6 @@ from s2scli.runtime import Runtime, in_parallel, keep_kernels, set_up
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import Piece, SearchOptions, Translation
 
-_SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*")
 WINDOW_BATCHES = 16
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
 _FEW_SYMBOLS = 1000
@@ -273,43 +271,11 @@ class Translator:
             if not ids or not text.strip():
                 split.append([])
             elif len(ids) > side.reach(self.max_source_length):
-                split.append(self._pieces(text))
+                split.append(cut(text, side, self.max_source_length))
                 self.split_lines += 1
             else:
                 split.append([("", ids)])
         return split
-
-    def _pieces(self, text: str) -> list[tuple[str, list[int]]]:
-        """A line cut at sentence ends, as (glue, source ids)."""
-        pieces: list[tuple[str, list[int]]] = []
-        glue, begin = "", 0
-        for end in [*_SENTENCE_END.finditer(text), None]:
-            sentence = text[begin : end.start() if end else None]
-            for k, (inner, ids) in enumerate(self._cut(sentence)):
-                pieces.append((inner if k else glue, ids))
-            if end:
-                glue, begin = (" " if end.group() else ""), end.end()
-        return pieces
-
-    def _cut(self, sentence: str) -> list[tuple[str, list[int]]]:
-        """A sentence as (glue, ids) that fit: cut between words, or within a word that is too long itself."""
-        side, most = self.tokenizer.source, self.max_source_length
-        ids = side.encode_normalized([sentence])[0] if sentence.strip() else []
-        if len(ids) <= most:
-            return [("", ids)] if ids else []
-        words = side.word_of_token(ids)
-        starts = [i for i in range(len(ids)) if i == 0 or words[i] != words[i - 1]]
-        parts: list[tuple[str, list[int]]] = []
-        begin = 0
-        while begin < len(ids):
-            end = begin + most
-            if end < len(ids):
-                at = bisect.bisect_right(starts, end) - 1
-                end = starts[at] if starts[at] > begin else end
-            glue = " " if begin and words[begin] != words[begin - 1] else ""
-            parts.append((glue, ids[begin:end]))
-            begin = end
-        return parts
 
 
 def _trimmed(hypothesis: Hypothesis, length: int) -> Hypothesis:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import SMALL, copy_run, quiet
 
-from s2scli import checkpoint
+from s2scli import trainingstate
 from s2scli.config import ModelConfig, TrainOptions
 from s2scli.dataset import TrainingBatches
 from s2scli.distributed import own_gpu
@@ -103,7 +103,7 @@ def test_the_gradients_of_two_processes_are_those_of_one(prepared: Path, tmp_pat
     finished(launch(tmp_path / "log", runs[1], *given), tmp_path / "log")
     # After one update Adam's first moment is a tenth of the gradient.
     one, two = (
-        {n: 10 * t for n, t in checkpoint.load_state(r / "state")[0].items() if "exp_avg" in n.split(".")}
+        {n: 10 * t for n, t in trainingstate.load_state(r / "state")[0].items() if "exp_avg" in n.split(".")}
         for r in runs
     )
     assert one.keys() == two.keys() and len(one) > 10
@@ -153,7 +153,7 @@ def test_a_killed_worker_is_as_if_nothing_had_happened(prepared: Path, tmp_path:
         assert (whole / name / "model.safetensors").read_bytes() == (
             broken / name / "model.safetensors"
         ).read_bytes()
-    states = [checkpoint.load_state(run / "state") for run in (whole, broken)]
+    states = [trainingstate.load_state(run / "state") for run in (whole, broken)]
     for tensors, progress in states:
         tensors.pop("random")
         progress["position"].pop("elapsed")
@@ -170,7 +170,7 @@ def test_ctrl_c_in_any_process_stops_all_at_the_same_step(prepared: Path, tmp_pa
     said = finished(agent, log)
     assert said.count("stopped by the user") == 1
     assert "The same command with --resume goes on." in said
-    _, progress = checkpoint.load_state(run / "state")
+    _, progress = trainingstate.load_state(run / "state")
     step = int(records(run, "end")[-1]["step"])
     assert progress["position"]["step"] == step > 0
     resumed = train(TrainOptions(run=run, resume=True, max_steps=step + 3))

@@ -15,7 +15,7 @@ import pytest
 from conftest import SMALL, copy_run, quiet
 from test_console import said, stepped, validated
 
-from s2scli import checkpoint, seeds
+from s2scli import seeds, trainingstate
 from s2scli.config import ReportOptions, ScoreOptions, TrainOptions
 from s2scli.crew import places
 from s2scli.errors import S2SError, UsageError
@@ -109,9 +109,9 @@ def test_models_are_replaced_only_on_request(
         train_seeds(options(copy_run(trained, tmp_path / "single"), seeds=2))
     with pytest.raises(UsageError, match="goes on and --force"):
         train_seeds(options(run, seeds=2, resume=True, force=True))
-    with checkpoint.locked(run / "seeds" / "7"), pytest.raises(S2SError, match="another training"):
+    with trainingstate.locked(run / "seeds" / "7"), pytest.raises(S2SError, match="another training"):
         train(options(run, force=True, threads=1))
-    with checkpoint.locked(run), pytest.raises(S2SError, match="another training"):
+    with trainingstate.locked(run), pytest.raises(S2SError, match="another training"):
         train_seeds(going_on(run))
     with pytest.raises(UsageError, match="exactly the lecture's model"):  # before anything is removed
         train_seeds(options(run, seeds=2, force=True, preset="lecture", bridge="zero"))
@@ -218,7 +218,7 @@ def test_ctrl_c_reaches_all_of_them(prepared: Path, tmp_path: Path) -> None:
     assert f"To go on: s2s train --resume --run {run}" in errors
     assert "seed 1: Training ended after" in errors
     assert "Traceback" not in errors
-    state = checkpoint.read_progress(run / "seeds" / "1" / "state")
+    state = trainingstate.read_progress(run / "seeds" / "1" / "state")
     assert state["position"]["step"] > 0 and state["position"]["ended"] is None
     ended = train_seeds(going_on(run, max_steps=12))
     assert [s.seed for s in ended.standings] == [1, 2]
@@ -232,9 +232,9 @@ def test_without_their_parent_they_save_and_end(prepared: Path, tmp_path: Path) 
     process = start(run, "--seeds", 2)
     process.kill()
     process.communicate(timeout=120)  # ends when all that hold the pipe have ended
-    state = checkpoint.read_progress(run / "seeds" / "1" / "state")
+    state = trainingstate.read_progress(run / "seeds" / "1" / "state")
     assert state["position"]["step"] > 0
-    with checkpoint.locked(run / "seeds" / "1"):
+    with trainingstate.locked(run / "seeds" / "1"):
         pass
 
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import SMALL, Runner, copy_run, quiet
 
-from s2scli import checkpoint
+from s2scli import trainingstate
 from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches, plan_batches
 from s2scli.errors import S2SError, UsageError
@@ -93,8 +93,8 @@ def test_killed_at_any_moment_and_resumed_is_never_interrupted(prepared: Path, t
     assert sum(1 for code, _ in kills if code is None) >= 2, "the runs ended before they could be killed"
     for name in ("last", "best"):
         assert weights(whole, name) == weights(broken, name)
-    tensors, progress = checkpoint.load_state(whole / "state")
-    other, other_progress = checkpoint.load_state(broken / "state")
+    tensors, progress = trainingstate.load_state(whole / "state")
+    other, other_progress = trainingstate.load_state(broken / "state")
     assert tensors.keys() == other.keys()
     assert all(torch.equal(tensors[n], other[n]) for n in tensors)
     for position in (progress["position"], other_progress["position"]):
@@ -161,7 +161,7 @@ def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(prepared: Path, tmp_path: 
     assert process.returncode == 130
     assert "--resume" in said
     assert "Traceback" not in said
-    _, progress = checkpoint.load_state(run / "state")
+    _, progress = trainingstate.load_state(run / "state")
     assert progress["position"]["step"] > 0
     resumed = train(TrainOptions(run=run, resume=True, max_steps=progress["position"]["step"] + 3))
     assert resumed.step == progress["position"]["step"] + 3
@@ -385,7 +385,7 @@ def test_resume_needs_the_data_it_began_with(prepared: Path, tmp_path: Path) -> 
 
 def test_only_one_training_in_a_folder(prepared: Path, tmp_path: Path) -> None:
     run = copy_run(prepared, tmp_path / "run")
-    with checkpoint.locked(run), pytest.raises(S2SError, match="another training"):
+    with trainingstate.locked(run), pytest.raises(S2SError, match="another training"):
         train(options(run, max_steps=3))
     train(options(run, max_steps=3))
 

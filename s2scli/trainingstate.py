@@ -1,0 +1,89 @@
+"""The training state beside the models of a run folder, and what keeps two trainings apart."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from s2scli.checkpoint import FORMAT, check_format, load_tensors, save_tensors, unreadable
+from s2scli.errors import S2SError
+from s2scli.files import lock
+from s2scli.runfolder import MODELS, members
+
+
+def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+    """The whole training state in one file, so that it can only be of one moment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # One key: safetensors writes several in random order, and equal states shall be equal files.
+    metadata = {"state": json.dumps({"format": FORMAT, **progress})}
+    save_tensors(folder / "training.safetensors", tensors, metadata)
+
+
+def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``save_state`` has written."""
+    path = folder / "training.safetensors"
+    tensors, metadata = load_tensors(path)
+    return tensors, _progress(metadata, path)
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """What ``save_state`` has written, but for the tensors."""
+    path = folder / "training.safetensors"
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _progress(file.metadata() or {}, path)
+    except (SafetensorError, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    try:
+        progress: dict[str, Any] = json.loads(metadata["state"])
+        version = progress["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise S2SError("this is not the state of a training", where=str(path)) from error
+    check_format(version, path)
+    return progress
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder; the lock ends with the process, however it ends."""
+    with (run / ".lock").open("w") as file:
+        if not lock(file):
+            hint = "Wait for it or stop it, or use another folder (--run)."
+            raise S2SError("another training is running in this folder", where=str(run), hint=hint)
+        yield
+
+
+def remove_models(run: Path) -> None:
+    """Delete the models and the training state of a run, but not its data.
+
+    Raises:
+        S2SError: One of several seeds is just being trained.
+    """
+    with ExitStack() as stack:
+        for member in members(run):
+            stack.enter_context(locked(member))
+        for member in members(run):
+            remove_models(member)  # its state before its models, like everything here
+        for name in MODELS:
+            path = run / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def remove_leftovers(run: Path) -> None:
+    """Delete the temporary files of a writer that was killed."""
+    for folder in (run, run / "best", run / "last", run / "state"):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
