@@ -145,8 +145,7 @@ def train_ours(bench: Bench, folder: Path) -> Found:
     curve = [[r["elapsed"] / 60, r["bleu"]] for r in records if r["event"] == "validation"]
     translator = Translator.load(folder, threads=bench.place.threads)
     written = translator.translate(bench.lines("test", 0), beam=5)
-    updates = max(r["step"] for r in records)
-    return {"curve": curve, "test": bleu(written, bench.lines("test", 1)), "updates": updates}
+    return {"curve": curve, "test": bleu(written, bench.lines("test", 1))}
 
 
 def trained(bench: Bench, peer: Peer, folder: Path) -> float:
@@ -195,7 +194,6 @@ def translated(bench: Bench, peer: Peer, checkpoint: Path, part: str, beam: int)
 def train_peer(bench: Bench, peer: Peer, folder: Path) -> Found:
     """Train, then score every checkpoint on the development set and the best of them on the test set."""
     first = trained(bench, peer, folder)
-    points = peer.system.points((folder / "log").read_text(encoding="utf-8", errors="replace"))
     found = sorted(folder.glob(peer.checkpoints), key=lambda path: path.stat().st_mtime)
     references = bench.lines("dev", 1)
     curve = []
@@ -205,8 +203,7 @@ def train_peer(bench: Bench, peer: Peer, folder: Path) -> Found:
         print(f"{peer.system.name}, {curve[-1][0]:.1f} minutes: {score:.1f}", file=sys.stderr)
     best = found[max(range(len(curve)), key=lambda i: curve[i][1])]
     written = translated(bench, peer, best, "test", 5)
-    tokens = points[-1].tokens / points[-1].seconds
-    return {"curve": curve, "test": bleu(written, bench.lines("test", 1)), "tokens_per_second": tokens}
+    return {"curve": curve, "test": bleu(written, bench.lines("test", 1))}
 
 
 def table(found: dict[str, Found], names: dict[str, str]) -> str:
