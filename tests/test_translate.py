@@ -17,10 +17,9 @@ from conftest import quiet, run_s2s
 from safetensors.numpy import load_file, save_file
 
 from s2scli.alignment import pharaoh, word_alignment
-from s2scli.checkpoint import load_model
 from s2scli.errors import UsageError
 from s2scli.formats import escape_tabs
-from s2scli.runtime import set_up
+from s2scli.longlines import cut
 from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import SearchOptions, Translator
@@ -263,9 +262,8 @@ def test_memory_is_bounded_by_windows_not_by_the_input(translator: Translator) -
 
 
 @pytest.mark.parametrize("kind", ["codepoint", "bpe", "word"])
-def test_a_sentence_is_cut_between_words_and_loses_nothing(trained: Path, kind: str) -> None:
+def test_a_sentence_is_cut_between_words_and_loses_nothing(kind: str) -> None:
     lines = ["alpha beta gamma delta", "a much longer word stands here", "x"] * 30
-    model, _, _ = load_model(trained)
     tokenizer = Tokenizer.train(
         lines,
         lines,
@@ -275,10 +273,8 @@ def test_a_sentence_is_cut_between_words_and_loses_nothing(trained: Path, kind: 
         joint=True,
     )
     for most in (1, 3, 12):
-        runtime = set_up("cpu", "fp32", 1)
-        cutter = Translator(model, tokenizer, max_source_length=most, runtime=runtime)
         for line in lines[:3]:
-            parts = cutter._cut(line)
+            parts = cut(line, tokenizer.source, most)
             assert all(0 < len(ids) <= most for _, ids in parts)
             flat = [i for _, ids in parts for i in ids]
             assert tokenizer.source.decode([flat]) == [line]
