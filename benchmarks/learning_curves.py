@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -86,7 +87,6 @@ class Bench:
     minutes: float
     place: Place
     peers: Path
-    work: Path
 
     def lines(self, part: str, side: int) -> list[str]:
         return list(Lines(self.corpus / f"{part}.{self.tokens.languages[side]}"))
@@ -102,13 +102,8 @@ def prepare(corpus: Path, languages: tuple[str, str], work: Path) -> tuple[Token
             for side, language in zip(("src", "tgt"), languages, strict=True)
         }
         preprocess(PreprocessOptions(run=tokens.run, force=True, **parts))
-        tokens.folder.mkdir(exist_ok=True)
         tokenizer = Tokenizer.load(tokens.run / "data" / "tokenizer.json")
-        for part in ("train", "dev", "test"):
-            for side, of in enumerate((tokenizer.source, tokenizer.target)):
-                lines = pieces.encode(of, list(Lines(corpus / f"{part}.{languages[side]}")))
-                write_text_atomic(tokens.path(part, side), "".join(f"{line}\n" for line in lines))
-        pieces.write_vocabularies(tokenizer.target, tokens.folder)
+        pieces.write_tokens(tokenizer, corpus, languages, ("train", "dev", "test"), tokens.folder)
     report = json.loads((tokens.run / "data" / "report.json").read_text(encoding="utf-8"))
     facts = DataFacts(
         pairs=report["pairs"]["train"],
@@ -195,6 +190,8 @@ def train_peer(bench: Bench, peer: Peer, folder: Path) -> Found:
     """Train, then score every checkpoint on the development set and the best of them on the test set."""
     first = trained(bench, peer, folder)
     found = sorted(folder.glob(peer.checkpoints), key=lambda path: path.stat().st_mtime)
+    if not found:
+        sys.exit(f"{peer.system.name} has saved nothing in its minutes, see {folder}")
     references = bench.lines("dev", 1)
     curve = []
     for path in found:
@@ -259,10 +256,11 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     tokens, size = prepare(arguments.corpus.resolve(), tuple(arguments.languages), work)
     place = Place(cores, arguments.threads)
-    bench = Bench(arguments.corpus, tokens, size, arguments.minutes, place, arguments.peers.resolve(), work)
+    bench = Bench(arguments.corpus, tokens, size, arguments.minutes, place, arguments.peers.resolve())
     for key in chosen:
         kept, folder = work / f"{key}.json", work / key
         if not kept.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of a training that was broken off
             result = train_ours(bench, folder) if key == OURS else train_peer(bench, known[key], folder)
             result |= {"minutes": arguments.minutes, "threads": arguments.threads}
             write_text_atomic(kept, json.dumps(result))

@@ -67,14 +67,8 @@ def tokenised(corpus: Path, languages: tuple[str, str], work: Path) -> Tokens:
             command += [f"--{part}-{option}", str(corpus / f"{part}.{language}")]
     if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
         sys.exit("the corpus cannot be preprocessed; what is wrong stands above")
-    tokens.folder.mkdir(exist_ok=True)
     tokenizer = Tokenizer.load(tokens.run / "data" / "tokenizer.json")
-    for part in ("train", "dev"):
-        for side, of in enumerate((tokenizer.source, tokenizer.target)):
-            text = (corpus / f"{part}.{languages[side]}").read_text(encoding="utf-8")
-            lines = pieces.encode(of, text.removesuffix("\n").split("\n"))
-            write_text_atomic(tokens.path(part, side), "".join(f"{line}\n" for line in lines))
-    pieces.write_vocabularies(tokenizer.target, tokens.folder)
+    pieces.write_tokens(tokenizer, corpus, languages, ("train", "dev"), tokens.folder)
     return tokens
 
 

@@ -107,8 +107,8 @@ def keep_kernels(batch_tokens: int | None = None) -> None:
 def keep_memory() -> None:
     """Let freed memory stay with the process, which is about to ask for as much again.
 
-    The C library otherwise gives large blocks back to the system, step by step and update by update, and a
-    tenth of the time goes into getting them anew, page by page. Only glibc can be told so.
+    The C library otherwise gives large blocks, such as the logits of a step of search, back to the system and
+    gets them anew, page by page, at the next step. Only glibc can be told so.
     """
     with suppress(OSError, TypeError, AttributeError):
         tune = ctypes.CDLL(None).mallopt

@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from s2scli.corpus import Lines
+from s2scli.files import write_text_atomic
 from s2scli.tokenizer import SideTokenizer, Tokenizer
 
 SPECIALS = 4
@@ -36,6 +39,18 @@ def decode(side: SideTokenizer, lines: list[str]) -> list[str]:
     """The text of each line of tokens; what is no token (another system's <unk>) is left out."""
     number = {piece: i for i, piece in enumerate(spelling(side)) if i >= SPECIALS}
     return side.decode([[number[piece] for piece in line.split() if piece in number] for line in lines])
+
+
+def write_tokens(
+    tokenizer: Tokenizer, corpus: Path, languages: tuple[str, str], parts: Sequence[str], folder: Path
+) -> None:
+    """The tokens of both sides of the parts of a corpus, and last the vocabularies, which the sides share."""
+    folder.mkdir(exist_ok=True)
+    for part in parts:
+        for language, side in zip(languages, (tokenizer.source, tokenizer.target), strict=True):
+            lines = encode(side, list(Lines(corpus / f"{part}.{language}")))
+            write_text_atomic(folder / f"{part}.{language}", "".join(f"{line}\n" for line in lines))
+    write_vocabularies(tokenizer.target, folder)
 
 
 def write_vocabularies(side: SideTokenizer, folder: Path) -> None:

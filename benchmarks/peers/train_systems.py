@@ -191,9 +191,11 @@ def joey(venv: Path, changes: Mapping[str, str] = JOEYNMT) -> Callable[[Size, To
             # It wants a test set, though it does not use it.
             f'"{tokens.folder}/test"': f'"{tokens.folder}/dev"',
         }
-        for old, new in (sizes | dict(changes)).items():
+        every = sizes | dict(changes)
+        for old in every:
             assert old in text, f"joeynmt.yaml has no {old}"
-            text = text.replace(old, new)
+        # In one pass, so that nothing is replaced twice.
+        text = re.sub("|".join(map(re.escape, every)), lambda found: every[found[0]], text)
         (out / "joeynmt.yaml").write_text(text, encoding="utf-8")
         return [str(venv / "bin/python"), "-m", "joeynmt", "train", str(out / "joeynmt.yaml"), "--skip-test"]
 

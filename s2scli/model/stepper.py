@@ -232,5 +232,5 @@ class Stepper:
         logits = output.logits(vectors if self.narrow is None else self.narrow(vectors))
         logits = logits.view(-1, beam, logits.size(1))
         if output.allowed is not None:
-            logits = logits.add_(output.allowed.unsqueeze(1))
+            logits.add_(output.allowed.unsqueeze(1))
         return torch.log_softmax(logits, dim=-1, dtype=torch.float32)
