@@ -44,9 +44,10 @@ from s2scli.tokenizer import Tokenizer
 
 OURS = {
     "fp32": ["--precision", "fp32"],
+    "bf16": ["--precision", "bf16"],
     "auto": [],
-    "int8": ["--precision", "int8"],
-    "int8, shortlist 50": ["--precision", "int8", "--shortlist", "50"],
+    "auto, shortlist 50": ["--shortlist", "50"],
+    "auto, shortlist 50, threshold 2": ["--shortlist", "50", "--beam-threshold", "2"],
 }
 """Settings of this project that are measured."""
 BATCHES = (16, 32, 64, 128, 256)

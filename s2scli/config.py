@@ -448,6 +448,15 @@ class TranslateOptions(Options):
     max_length_ratio: float = option(
         3.0, "Longest hypothesis in tokens, over the source length plus ten.", "Search", low=0.1, high=1000.0
     )
+    beam_threshold: float | None = option(
+        None,
+        "Give up hypotheses that are so much less probable than the best of their sentence (0: never).",
+        "Search",
+        low=0.0,
+        high=1000.0,
+        unit="nats",
+        auto="4; with --precision fp32 or --n-best, never",
+    )
     shortlist: int = option(
         0,
         "Emit only the so many likeliest tokens for each source token, and the most frequent ones (0: all).",
@@ -480,11 +489,13 @@ class TranslateOptions(Options):
         low=1,
         high=10_000,
         unit="sentences",
-        auto="as many as make some 300 hypotheses, 256 at most; of strings four times that",
+        auto="as many as make some 600 hypotheses, 256 at most; of strings four times that",
     )
     device: Device = option("auto", "Where to compute.", "Machine")
     precision: SearchPrecision = option(
-        "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
+        "auto",
+        "Number format of the arithmetic; auto is the fastest that the processor has.",
+        "Machine",
     )
     threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
 
@@ -582,8 +593,10 @@ class ScoreOptions(Options):
     )
     per_token: bool = option(False, "Add the log-probability of each token.", "Forced scores")
     device: Device = option("auto", "Where to compute.", "Machine")
-    precision: Precision = option(
-        "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
+    precision: SearchPrecision = option(
+        "auto",
+        "Number format of the arithmetic; auto is the fastest that the processor has.",
+        "Machine",
     )
     threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
 
@@ -612,8 +625,10 @@ class ReportOptions(Options):
         5, "Hypotheses kept at each step; 1 is greedy search.", "Translations", low=1, high=1000
     )
     device: Device = option("auto", "Where to compute.", "Machine")
-    precision: Precision = option(
-        "auto", "Number format of the arithmetic; auto is bf16 where the processor has it.", "Machine"
+    precision: SearchPrecision = option(
+        "auto",
+        "Number format of the arithmetic; auto is the fastest that the processor has.",
+        "Machine",
     )
     threads: int | None = option(None, "CPU threads.", "Machine", low=1, high=1024, auto="one per core")
 

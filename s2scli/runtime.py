@@ -42,8 +42,8 @@ class Runtime:
 
     @property
     def description(self) -> str:
-        """In words, for the settings table."""
-        name = self.kind
+        """Where and in which number format a model is trained, in words."""
+        name = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {name}"
         threads = torch.get_num_threads()
@@ -84,7 +84,8 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
             hint="Use --precision auto.",
         )
     best: Kind = "bf16" if has_fast_bf16(chosen) else "fp32"
-    kind: Kind = best if precision == "auto" else precision
+    fastest: Kind = "int8" if chosen.type == "cpu" and has_int8() else best
+    kind: Kind = fastest if precision == "auto" else precision
     dtype = torch.bfloat16 if (best if kind == "int8" else kind) == "bf16" else torch.float32
     return Runtime(device=chosen, dtype=dtype, kind=kind)
 
@@ -127,14 +128,14 @@ def settled() -> Iterator[None]:
         gc.unfreeze()
 
 
-def in_parallel(work: Callable[[T], R], items: list[T]) -> Iterator[R]:
+def in_parallel(work: Callable[[T], R], items: list[T], device: torch.device) -> Iterator[R]:
     """The results of work on each item, in order; on a CPU, as many at once as torch may use threads.
 
     Work of many small steps gains more from that than from several threads in each step, which
     wait for each other at every one of them.
     """
     threads = min(torch.get_num_threads(), len(items))
-    if threads < 2:
+    if threads < 2 or device.type != "cpu":
         yield from map(work, items)
         return
     with _single_threaded(), ThreadPoolExecutor(threads, initializer=_Cores(threads).take) as pool:

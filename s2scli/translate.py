@@ -38,6 +38,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         n_best=options.n_best,
         length_penalty=options.length_penalty,
         no_repeat_ngram=options.no_repeat_ngram,
+        beam_threshold=options.beam_threshold,
         max_length_ratio=options.max_length_ratio,
         sample=options.sample,
         temperature=options.temperature,

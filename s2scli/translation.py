@@ -17,6 +17,7 @@ class SearchOptions:
     n_best: int = 1
     length_penalty: float = 1.0
     no_repeat_ngram: int = 0
+    beam_threshold: float | None = None
     max_length_ratio: float = 3.0
     sample: bool = False
     temperature: float = 1.0
@@ -32,6 +33,10 @@ class SearchOptions:
                 raise UsageError(
                     "this has an effect only with --sample", where=flag(name), hint="Add --sample."
                 )
+        if self.beam_threshold and (self.sample or self.beam == 1):
+            raise UsageError(
+                "only a beam has hypotheses to give up", where="--beam-threshold", hint="Leave it out."
+            )
         if self.sample and self.n_best > 1:
             raise UsageError(
                 "--sample draws one translation a line", where="--n-best", hint="Leave --n-best out."

@@ -16,12 +16,19 @@ from s2scli.model.batch import pad
 
 
 def reference_search(
-    model: Seq2Seq, source: Sequence[int], *, beam: int, most: int, penalty: float = 1.0
+    model: Seq2Seq,
+    source: Sequence[int],
+    *,
+    beam: int,
+    most: int,
+    penalty: float = 1.0,
+    threshold: float = math.inf,
 ) -> tuple[tuple[int, ...], float]:
     """The best hypothesis for source ids and its score, log p / length^penalty.
 
     Args:
         most: Longest hypothesis, EOS included.
+        threshold: Nats behind the best one at which a hypothesis is given up.
     """
     live: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
     finished: list[tuple[float, tuple[int, ...]]] = []
@@ -44,6 +51,7 @@ def reference_search(
             if token == EOS:
                 ends += 1
                 finished.append((total / length**penalty, live[k][1]))
+        going = [x for x in going if x[0] >= going[0][0] - threshold]
         live = [(total, (*live[k][1], token)) for total, k, token in going]
         best = max(finished, default=(-math.inf, ()))
         if length == most or (ends >= beam and best[0] >= live[0][0] / length**penalty):

@@ -20,6 +20,7 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Progress
 from s2scli.model import Hypothesis, Seq2Seq, beam_search, forced_search, greedy_search, sample_search
 from s2scli.model.batch import pad
+from s2scli.model.cells import Cells
 from s2scli.model.ensemble import Ensemble, mean_probability
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
@@ -79,7 +80,7 @@ def test_a_step_is_the_mean_of_the_members() -> None:
     ids, lengths = pad(SOURCES)
     with torch.inference_mode():
         states, together = [s.start(ids, lengths) for s in steppers], ensemble.start(ids, lengths)
-        tokens = torch.full((len(SOURCES), 1), BOS)
+        tokens = torch.full((len(SOURCES),), BOS)
         for t in range(5):
             steps = [s.step(tokens, state) for s, state in zip(steppers, states, strict=True)]
             log_p, weights, together = ensemble.step(tokens, together)
@@ -91,18 +92,20 @@ def test_a_step_is_the_mean_of_the_members() -> None:
             assert steps[1][1] is None and weights is not None
             torch.testing.assert_close(weights, (steps[0][1] + steps[2][1]) / 2)  # type: ignore[operator]
             # Two hypotheses a sentence, then one sentence fewer, as search does.
-            tokens = log_p.topk(2, dim=-1).indices[:, 0]
-            keep = torch.arange(len(tokens) - (t == 1))
-            parents = torch.tensor([[0, min(1, t)]] * len(keep))
-            tokens, together = tokens[keep], together.select(keep, parents)
-            states = [state.select(keep, parents) for _, _, state in steps]
+            before = together.members[0].cells.numbers(tokens)
+            keep = torch.arange(len(before) - (t == 1))
+            cells = Cells(shape=(len(keep), 2))
+            rows = before[keep][:, [0, min(1, t)]].flatten()
+            tokens = log_p.topk(2, dim=-1).indices[before[keep, 0]].flatten()
+            together = together.select(keep, rows, cells)
+            states = [state.select(keep, rows, cells) for _, _, state in steps]
 
 
 def test_without_attention_there_is_none() -> None:
     members = [Stepper(make(cell, "none", "none"), "fp32") for cell in ("lstm", "gru")]
     ensemble = Ensemble(members)
     with torch.inference_mode():
-        _, weights, _ = ensemble.step(torch.tensor([[BOS]]), ensemble.start(*pad([[5, 6]])))
+        _, weights, _ = ensemble.step(torch.tensor([BOS]), ensemble.start(*pad([[5, 6]])))
     assert weights is None
 
 
@@ -131,8 +134,9 @@ def test_a_forced_score_is_the_score_of_search(search: str, shortlisted: bool) -
         for rank in range(len(found[0])):
             wanted, counts = pad([h[rank].tokens for h in found])
             again = ensemble.start(ids, lengths, shortlist)
+            cells = Cells.first(counts, 4)
             for row, count, hypotheses in zip(
-                forced_search(ensemble, again, wanted, counts), counts, found, strict=True
+                forced_search(ensemble, again, wanted, counts, cells), counts, found, strict=True
             ):
                 emitted = int(count) - (not hypotheses[rank].complete)
                 assert float(row[:emitted].sum()) == pytest.approx(hypotheses[rank].log_probability, abs=1e-4)
@@ -176,7 +180,7 @@ def test_forced_scores_are_the_mean_of_the_models(several: Path) -> None:
     assert isinstance(together.stepper, Ensemble) and isinstance(alone[0].stepper, Stepper)
     sources = together.tokenizer.source.encode(["a b c", "h g", "d e f a"])
     targets = together.tokenizer.target.encode(["c b a", "g h", "a a a a a"])
-    found = [list(t.forced(sources, targets)) for t in (together, *alone)]
+    found = [[p for (p,) in t.forced(sources, [[ids] for ids in targets])] for t in (together, *alone)]
     for mean, one, other in zip(*found, strict=True):
         expected = [math.log((math.exp(p) + math.exp(q)) / 2) for p, q in zip(one, other, strict=True)]
         assert max(abs(p - q) for p, q in zip(one, other, strict=True)) > 0.01
@@ -219,7 +223,7 @@ def test_attention_is_that_of_the_members_that_have_it(several: Path) -> None:
     with torch.inference_mode():
         state = first.stepper.start(*pad([best.pieces[0].source]))
         for token, row in zip([BOS, *best.ids], weights, strict=True):
-            _, own, state = first.stepper.step(torch.tensor([[token]]), state)
+            _, own, state = first.stepper.step(torch.tensor([token]), state)
             torch.testing.assert_close(row, own[0, 0], atol=1e-5, rtol=0)  # type: ignore[index]
 
 

@@ -158,17 +158,17 @@ def test_the_command(trained: Path, tmp_path: Path) -> None:
 
 
 def test_many_pairs_keep_their_order(trained: Path, tmp_path: Path) -> None:
-    lines = [" ".join("abcdefgh"[: 1 + i % 6]) for i in range(1100)]
+    lines = [" ".join("abcdefgh"[: 1 + i % 6]) for i in range(2100)]
     source, target = write(tmp_path / "src", lines), write(tmp_path / "tgt", lines[::-1])
     heard: list[Event] = []
     rows = forced(heard, src=source, tgt=target, run=trained, precision="fp32")
     translator = Translator.load(trained, precision="fp32", threads=1)
-    for i in (0, 7, 1023, 1024, 1099):
-        ids = [side.encode([text])[0] for side, text in _sides(translator, lines[i], lines[1099 - i])]
-        (alone,) = translator.forced([ids[0]], [ids[1]])
+    for i in (0, 7, 2047, 2048, 2099):
+        ids = [side.encode([text])[0] for side, text in _sides(translator, lines[i], lines[2099 - i])]
+        ((alone,),) = translator.forced([ids[0]], [[ids[1]]])
         assert float(rows[i].split("\t")[0]) == pytest.approx(sum(alone), abs=2e-4)
     done = [(e.done, e.total) for e in heard if isinstance(e, Progress)]
-    assert done[0] == (0, 1100) and done[-1] == (1100, 1100) and len(done) > 10
+    assert done[0] == (0, 2100) and done[-1] == (2100, 2100) and len(done) > 10
 
 
 def _sides(translator: Translator, source: str, target: str) -> list[tuple[Any, str]]:

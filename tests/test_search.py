@@ -16,18 +16,19 @@ from torch import Tensor
 from s2scli.config import BOS, EOS
 from s2scli.model import SearchLimits, beam_search, greedy_search, sample_search
 from s2scli.model.batch import pad
+from s2scli.model.cells import Cells
 from s2scli.model.search import forbid_repeats
 from s2scli.model.stepper import Stepper
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The tokens of each hypothesis so far, (B, k, t)."""
+    """The tokens of each hypothesis so far, (N, t)."""
 
     tokens: Tensor
 
-    def select(self, sentences: Tensor, hypotheses: Tensor) -> Seen:
-        return Seen(self.tokens[sentences.unsqueeze(1), hypotheses])
+    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> Seen:
+        return Seen(self.tokens[hypotheses])
 
 
 class Table:
@@ -42,12 +43,12 @@ class Table:
 
     def start(self) -> Seen:
         # The first token tells which sentence it is, through all reordering.
-        return Seen(torch.arange(self.log_p.size(0)).view(-1, 1, 1))
+        return Seen(torch.arange(self.log_p.size(0)).view(-1, 1))
 
     def step(self, tokens: Tensor, state: Seen) -> tuple[Tensor, None, Seen]:
-        state = Seen(torch.cat([state.tokens, tokens.unsqueeze(2)], dim=2))
-        sentence, last = state.tokens[..., 0], state.tokens[..., -1]
-        before = state.tokens[..., -2] if state.tokens.size(2) > 2 else torch.full_like(last, BOS)
+        state = Seen(torch.cat([state.tokens, tokens.unsqueeze(1)], dim=1))
+        sentence, last = state.tokens[:, 0], state.tokens[:, -1]
+        before = state.tokens[:, -2] if state.tokens.size(1) > 2 else torch.full_like(last, BOS)
         return self.log_p[sentence, before, last], None, state
 
     def score(self, sentence: int, tokens: tuple[int, ...]) -> float:
@@ -129,11 +130,11 @@ def test_no_ngram_is_repeated(seed: int, n: int) -> None:
 
 
 def test_forbid_repeats_leaves_all_else_alone() -> None:
-    log_p = torch.zeros(1, 1, 9)
-    banned = forbid_repeats(log_p, torch.tensor([[[4, 5, 6, 4]]]), 2)[0, 0]
+    log_p = torch.zeros(1, 9)
+    banned = forbid_repeats(log_p, torch.tensor([[4, 5, 6, 4]]), 2)[0]
     assert banned[5] == -math.inf
     assert (banned[[3, 4, 6, 7, 8]] == 0).all()
-    assert (forbid_repeats(log_p, torch.tensor([[[4]]]), 3) == 0).all()
+    assert (forbid_repeats(log_p, torch.tensor([[4]]), 3) == 0).all()
 
 
 def test_neighbours_do_not_change_a_search() -> None:
@@ -141,7 +142,7 @@ def test_neighbours_do_not_change_a_search() -> None:
     lengths = [4, 9, 2, 12, 5, 7]
     found = beam_search(together, together.start(), limits(lengths), beam=3, n_best=3)
     for i, length in enumerate(lengths):
-        alone = beam_search(together, Seen(torch.tensor([[[i]]])), limits([length]), beam=3, n_best=3)
+        alone = beam_search(together, Seen(torch.tensor([[i]])), limits([length]), beam=3, n_best=3)
         assert [h.tokens for h in alone[0]] == [h.tokens for h in found[i]]
 
 
@@ -158,7 +159,7 @@ def test_a_hypothesis_cut_at_the_limit_says_so() -> None:
 
 def test_sampling_draws_from_the_distribution() -> None:
     table = Table(7, 1, 5)
-    many = Seen(torch.zeros(4000, 1, 1, dtype=torch.int64))
+    many = Seen(torch.zeros(4000, 1, dtype=torch.int64))
     uniforms = torch.rand(4000, 1, generator=torch.Generator().manual_seed(0))
     drawn = sample_search(table, many, limits([1] * 4000), uniforms)
     firsts = torch.tensor([h.tokens[0] if h.tokens else EOS for h in drawn])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 from reference_search import reference_search
 from test_model import KINDS, SOURCES, make
+from torch import Tensor
 
 from s2scli.config import BOS, EOS
-from s2scli.model import SearchLimits, beam_search, forced_search, greedy_search
+from s2scli.model import Hypothesis, SearchLimits, beam_search, forced_search, greedy_search
 from s2scli.model.batch import pad
 from s2scli.model.beam import top
+from s2scli.model.cells import Cells
 from s2scli.model.packed import Kind, has_int8, pack
 from s2scli.model.shortlist import Shortlist
-from s2scli.model.stepper import Stepper
+from s2scli.model.stepper import Stepper, StepperState
 
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="this processor has no 8-bit instructions")
 
@@ -34,16 +38,18 @@ def test_it_makes_the_decoders_step(cell: str, kind: str, feed: str, tabled: boo
         tokens = torch.full((len(SOURCES), 1), BOS)
         for t in range(4):
             log_p, weights, plain = model.step(tokens, plain)
-            same, same_weights, fast = stepper.step(tokens, fast)
-            torch.testing.assert_close(same[..., : log_p.size(2)], log_p, atol=1e-5, rtol=0)
-            assert (same[..., log_p.size(2) :] == -torch.inf).all()
+            same, same_weights, fast = stepper.step(tokens.flatten(), fast)
+            torch.testing.assert_close(same[:, : log_p.size(2)], log_p.flatten(0, 1), atol=1e-5, rtol=0)
+            assert (same[:, log_p.size(2) :] == -torch.inf).all()
             if weights is not None:
                 torch.testing.assert_close(same_weights, weights, atol=1e-5, rtol=0)
             # Two hypotheses a sentence, then one sentence fewer, as search does.
             tokens = log_p.topk(2, dim=-1).indices[:, 0]
             keep = torch.arange(len(tokens) - (t == 1))
             parents = torch.zeros(len(keep), 2, dtype=torch.int64)
-            tokens, plain, fast = tokens[keep], plain.select(keep, parents), fast.select(keep, parents)
+            rows = keep.repeat_interleave(2) * fast.cells.shape[1]
+            fast = fast.select(keep, rows, Cells(shape=(len(keep), 2)))
+            tokens, plain = tokens[keep], plain.select(keep, parents)
 
 
 @pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)
@@ -54,7 +60,9 @@ def test_a_forced_score_is_the_scores_of_search(cell: str, kind: str, feed: str)
         found = beam_search(stepper, stepper.start(ids, lengths), limits(9, 8, 7), beam=4, n_best=4)
         for rank in range(4):
             wanted, counts = pad([h[rank].tokens for h in found])
-            forced = forced_search(stepper, stepper.start(ids, lengths), wanted, counts)
+            forced = forced_search(
+                stepper, stepper.start(ids, lengths), wanted, counts, Cells.first(counts, 4)
+            )
             for row, count, hypotheses in zip(forced, counts, found, strict=True):
                 emitted = int(count) - (not hypotheses[rank].complete)
                 assert float(row[:emitted].sum()) == pytest.approx(hypotheses[rank].log_probability, abs=1e-4)
@@ -81,7 +89,7 @@ def test_fewer_bits_say_nearly_the_same(kind: Kind, cell: str, values: str, brid
     with torch.no_grad():
         states = exact.start(ids, lengths), fewer.start(ids, lengths)
         for token in (BOS, 5, 6, 7):
-            tokens = torch.full((len(SOURCES), 1), token)
+            tokens = torch.full((len(SOURCES),), token)
             expected, _, first = exact.step(tokens, states[0])
             found, _, second = fewer.step(tokens, states[1])
             states = first, second
@@ -133,15 +141,13 @@ def test_a_shortlist_leaves_only_its_tokens() -> None:
         assert set(columns.tolist()) == {0, 1, 2, 3} | set.union(*own)
         found = greedy_search(stepper, state, limits(9, 9, 9))
         # What is left shares the probability, and the numbers of columns are those of other tokens.
-        log_p, _, _ = stepper.step(torch.full((3, 1), BOS), state)
-        whole, _, _ = stepper.step(torch.full((3, 1), BOS), stepper.start(ids, lengths))
-        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3, 1))
+        log_p, _, _ = stepper.step(torch.full((3,), BOS), state)
+        whole, _, _ = stepper.step(torch.full((3,), BOS), stepper.start(ids, lengths))
+        torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3))
         for i, allowed in enumerate(own):
             chosen = torch.tensor(sorted(allowed | {0, 1, 2, 3}))
-            expected = torch.log_softmax(whole[i, 0, chosen], dim=-1)
-            torch.testing.assert_close(
-                log_p[i, 0, torch.isin(columns, chosen).nonzero().squeeze(1)], expected
-            )
+            expected = torch.log_softmax(whole[i, chosen], dim=-1)
+            torch.testing.assert_close(log_p[i, torch.isin(columns, chosen).nonzero().squeeze(1)], expected)
             assert {int(columns[t]) for t in found[i].tokens} <= allowed | {0, 1, 2}
             alone = greedy_search(stepper, stepper.start(*pad([SOURCES[i]]), shortlist), limits(9))[0]
             names = stepper.start(*pad([SOURCES[i]]), shortlist).output.columns
@@ -151,19 +157,58 @@ def test_a_shortlist_leaves_only_its_tokens() -> None:
 
 @pytest.mark.parametrize(("cell", "kind", "feed"), KINDS)
 @pytest.mark.parametrize("beam", [1, 2, 5])
-def test_search_equals_the_reference(cell: str, kind: str, feed: str, beam: int) -> None:
+@pytest.mark.parametrize("threshold", [None, 0.7])
+def test_search_equals_the_reference(
+    cell: str, kind: str, feed: str, beam: int, threshold: float | None
+) -> None:
     model = make(cell, kind, feed)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3.0)  # surer of itself, and so of different opinions on different sources
     stepper = Stepper(model, "fp32")
     ids, lengths = pad(SOURCES)
+    rules = replace(limits(12, 8, 9), threshold=threshold, keep_attention=True)
     with torch.no_grad():
-        found = beam_search(stepper, stepper.start(ids, lengths), limits(12, 8, 9), beam=beam)
+        found = beam_search(stepper, stepper.start(ids, lengths), rules, beam=beam)
         for source, most, hypotheses in zip(SOURCES, (12, 8, 9), found, strict=True):
-            tokens, score = reference_search(model, source, beam=beam, most=most)
+            tokens, score = reference_search(
+                model, source, beam=beam, most=most, threshold=math.inf if threshold is None else threshold
+            )
             assert hypotheses[0].tokens == tokens
             assert hypotheses[0].score == pytest.approx(score, abs=1e-4)
+
+
+def test_a_threshold_gives_up_hypotheses_and_leaves_the_others_as_they_are() -> None:
+    stepper = Stepper(make("lstm", "dot", "input"), "fp32")
+    ids, lengths = pad(SOURCES * 20)  # enough for rows of 0 to be needed
+    rows: list[int] = []
+    step = stepper.step
+
+    def counted(tokens: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None, StepperState]:
+        rows.append(tokens.numel())
+        log_p, weights, following = step(tokens, state)
+        assert log_p.size(0) == tokens.numel()
+        return log_p, weights, following
+
+    stepper.step = counted  # type: ignore[method-assign]
+    found: list[list[list[Hypothesis]]] = []
+    steps: list[list[int]] = []
+    for threshold in (None, 50.0, 0.2, 0.0):
+        rules = replace(limits(*[9] * 60), threshold=threshold, keep_attention=True)
+        rows.clear()
+        with torch.no_grad():
+            found.append(beam_search(stepper, stepper.start(ids, lengths), rules, beam=4))
+        steps.append(rows.copy())
+    assert steps[0] == steps[1] and [h[0].tokens for h in found[0]] == [h[0].tokens for h in found[1]]
+    assert sum(steps[0]) > sum(steps[2]) > sum(steps[3])
+    assert max(steps[0]) == 240 and max(steps[3]) == 60  # nothing but the best is left
+    rules = replace(limits(9), threshold=0.2, keep_attention=True)
+    with torch.no_grad():
+        alone = [beam_search(stepper, stepper.start(*pad([source])), rules, beam=4)[0] for source in SOURCES]
+    for (one, *_), (other, *_) in zip(found[2], alone * 20, strict=True):
+        assert one.tokens == other.tokens
+        assert one.attention is not None and other.attention is not None
+        torch.testing.assert_close(one.attention[:, : other.attention.size(1)], other.attention)
 
 
 @pytest.mark.parametrize("shortlisted", [False, True])

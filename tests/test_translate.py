@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import quiet, run_s2s
@@ -20,6 +21,7 @@ from s2scli.alignment import pharaoh, word_alignment
 from s2scli.errors import UsageError
 from s2scli.formats import escape_tabs
 from s2scli.longlines import cut
+from s2scli.model import SearchLimits, beam_search
 from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import SearchOptions, Translator
@@ -325,6 +327,9 @@ def test_options_that_would_do_nothing_are_refused(trained: Path) -> None:
     done = run_s2s("translate", "--run", trained, "--top-k", 3, stdin="a\n")
     assert done.returncode == 2
     assert "--sample" in done.stderr
+    done = run_s2s("translate", "--run", trained, "--beam", 1, "--beam-threshold", 3, stdin="a\n")
+    assert done.returncode == 2
+    assert "--beam-threshold" in done.stderr
 
 
 def test_the_line_of_the_first_broken_byte_is_told(trained: Path, tmp_path: Path) -> None:
@@ -365,3 +370,29 @@ def test_a_shortlist_needs_its_own_lexicon(trained: Path, tmp_path: Path) -> Non
     done = run_s2s("translate", "--run", run, "--shortlist", 5, stdin="a b\n")
     assert done.returncode == 1
     assert "no lexicon" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("precision", "search", "threshold"),
+    [
+        ("fp32", {}, None),
+        ("fp32", {"beam_threshold": 2.0}, 2.0),
+        ("bf16", {}, 4.0),
+        ("bf16", {"n_best": 2}, None),
+        ("bf16", {"n_best": 2, "beam_threshold": 1.0}, 1.0),
+        ("bf16", {"beam_threshold": 0.0}, None),
+    ],
+)
+def test_only_where_all_is_exact_nothing_is_given_up(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, precision: Any, search: Any, threshold: float | None
+) -> None:
+    given: list[float | None] = []
+
+    def spy(model: Any, state: Any, limits: SearchLimits, **rest: Any) -> Any:
+        given.append(limits.threshold)
+        return beam_search(model, state, limits, **rest)
+
+    monkeypatch.setattr("s2scli.translator.beam_search", spy)
+    translator = Translator.load(trained, device="cpu", precision=precision, threads=1)
+    translator.translate(["a b c"], **search)
+    assert given == [threshold]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from s2scli.config import BOS, EOS, PAD
+from s2scli.config import BOS, EOS
+from s2scli.model.cells import Cells
 from s2scli.model.search import History, SearchLimits, StateT, StepModel
 from s2scli.model.trail import NOTHING, Hypothesis, Trail
 
@@ -121,8 +122,11 @@ def beam_search(
     device = limits.max_lengths.device
     sentences = limits.max_lengths.numel()
     rows = torch.arange(sentences, device=device)
-    total = torch.zeros(sentences, 1, device=device)  # log p of each live hypothesis
-    tokens = torch.full((sentences, 1), BOS, device=device)
+    cells = Cells.first(rows, beam)
+    state = state.select(rows, rows, cells)
+    total = torch.full((sentences, beam), -math.inf, device=device)  # log p, where there is a hypothesis
+    total[:, 0] = 0.0
+    tokens = torch.full((sentences,), BOS, device=device)
     trail, history = Trail(sentences, beam), History(tokens, limits.no_repeat_ngram)
     finished = torch.zeros(sentences, dtype=torch.int64, device=device)
     results, pool = (_Pool.empty(sentences, n_best, device) for _ in range(2))
@@ -133,16 +137,14 @@ def beam_search(
         if limits.keep_attention:
             trail.attend(rows, weights)
         log_p = history.allowed(log_p)
-        ending = total + log_p[:, :, EOS]  # (b, k)
-        log_p[:, :, EOS] = -math.inf
+        ending = total + cells.spread(log_p[:, EOS])  # (b, k)
+        log_p[:, EOS] = -math.inf
         # The best of each hypothesis first, and only then across the hypotheses of a sentence.
-        width = min(beam, log_p.size(2))
-        best, best_token = top(log_p, width)
+        width = min(beam, log_p.size(1))
+        best, best_token = (cells.spread(found) for found in top(log_p, width))
         candidates = (total.unsqueeze(2) + best).flatten(1)  # (b, k·width)
-        total, chosen = candidates.topk(min(beam, candidates.size(1)), dim=-1)
+        total, chosen = candidates.topk(beam, dim=-1)
         parent, following = chosen // width, best_token.flatten(1).gather(1, chosen)
-        # Where fewer hypotheses are possible than the beam holds, what fills it up is no token.
-        following = following.masked_fill(total == -math.inf, PAD)
         trail.add(rows, parent, following)
 
         # EOS counts where it is among the best `beam` of all continuations, itself included.
@@ -150,22 +152,25 @@ def beam_search(
             ending.unsqueeze(1) > ending.unsqueeze(2)
         ).sum(-1)
         ended = (rank < beam) & (ending > -math.inf)
+        if limits.threshold is not None:
+            total = total.masked_fill(total < total[:, :1] - limits.threshold, -math.inf)
         if ended.any():
             finished = finished + ended.sum(-1)
             pool = pool.finish(ending, ended, t - 1, limits.length_penalty)
         limit = limits.max_lengths[rows] <= t
         hopeless = pool.score[:, -1] >= total[:, 0] / t**limits.length_penalty
         stopped = (finished >= beam) & hopeless | limit | (total[:, 0] == -math.inf)
+        keep = torch.arange(rows.numel(), device=device)
         if stopped.any():
             done = pool.cut(total, t, limits.length_penalty) if limit.any() else pool
             results.put(rows[stopped], done.select(stopped))
             keep = (~stopped).nonzero().squeeze(1)
             rows, total, finished, pool = rows[keep], total[keep], finished[keep], pool.select(keep)
-            parent, tokens = parent[keep], following[keep]
-        else:
-            keep, tokens = torch.arange(rows.numel(), device=device), following
-        state = state.select(keep, parent)
-        history.follow(keep, parent, tokens)
+            parent, following = parent[keep], following[keep]
+        before, cells = cells.numbers(total)[keep], Cells.where(total != -math.inf)
+        hypotheses, tokens = cells.gather(before.gather(1, parent)), cells.gather(following)
+        state = state.select(keep, hypotheses, cells)
+        history.follow(hypotheses, tokens)
     return _read(trail, results, limits.length_penalty)
 
 

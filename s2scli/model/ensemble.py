@@ -17,6 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from s2scli.model.cells import Cells
 from s2scli.model.search import StateT, StepModel
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Output, Stepper, StepperState
@@ -32,7 +33,7 @@ class Searchable(StepModel[StateT], Protocol[StateT]):
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleState:
-    """The states of all members, for the same B sentences and the same hypotheses."""
+    """The states of all members, for the same hypotheses."""
 
     members: tuple[StepperState, ...]
 
@@ -41,9 +42,9 @@ class EnsembleState:
         """A member's output layer; which token stands in which column is the same in all."""
         return self.members[0].output
 
-    def select(self, sentences: Tensor, hypotheses: Tensor) -> EnsembleState:
-        """Hypothesis j of sentence i goes on with ``hypotheses[i, j]`` of ``sentences[i]``."""
-        return EnsembleState(members=tuple(m.select(sentences, hypotheses) for m in self.members))
+    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> EnsembleState:
+        """The state in which hypothesis i of the new cells goes on with ``hypotheses[i]``."""
+        return EnsembleState(members=tuple(m.select(sentences, hypotheses, cells) for m in self.members))
 
 
 class Ensemble:
@@ -66,11 +67,11 @@ class Ensemble:
         return EnsembleState(members=tuple(m.start(source, lengths, shortlist) for m in self.members))
 
     def step(self, tokens: Tensor, state: EnsembleState) -> tuple[Tensor, Tensor | None, EnsembleState]:
-        """Append ``tokens`` (B, beam) to the hypotheses.
+        """Append ``tokens`` (N,) to the hypotheses.
 
         Returns:
-            Log-probabilities of the next token (B, beam, C) in fp32; the mean of the attention weights
-            (B, beam, S) of those members that have attention, None if none has; and the next state.
+            Log-probabilities of the next token (N, C) in fp32; the mean of the attention weights
+            (B, k, S) of those members that have attention, None if none has; and the next state.
         """
         steps = [member.step(tokens, of) for member, of in zip(self.members, state.members, strict=True)]
         weights = [w.float() for _, w, _ in steps if w is not None]

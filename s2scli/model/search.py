@@ -16,14 +16,21 @@ import torch
 from torch import Tensor
 
 from s2scli.config import BOS, EOS, PAD
+from s2scli.model.cells import Cells
 from s2scli.model.trail import Hypothesis, Trail
 
 
 class State(Protocol):
-    """The state of B sentences with k hypotheses each, opaque to search."""
+    """The state of N hypotheses for B sentences, opaque to search."""
 
-    def select(self, sentences: Tensor, hypotheses: Tensor) -> Self:
-        """Hypothesis j of sentence i becomes hypothesis ``hypotheses[i, j]`` of sentence ``sentences[i]``."""
+    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> Self:
+        """Let some sentences and hypotheses go on.
+
+        Args:
+            sentences: (B',) which sentences, in ascending order.
+            hypotheses: (N',) which of the N hypotheses each new one continues.
+            cells: Where the N' stand in the new grid.
+        """
         ...
 
 
@@ -34,7 +41,7 @@ class StepModel(Protocol[StateT]):
     """A model that appends one token to each hypothesis and foresees the next."""
 
     def step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, Tensor | None, StateT]:
-        """Tokens (B, k) to log-probabilities (B, k, V), weights (B, k, S) or None, and the next state.
+        """Tokens (N,) to log-probabilities (N, V), weights (B, k, S) or None, and the next state.
 
         V may be a selection of the vocabulary, and tokens are then numbers in it, as long as the
         special tokens keep their ids. The caller may write into the log-probabilities.
@@ -51,42 +58,46 @@ class SearchLimits:
             does not depend on its neighbours in the batch.
         length_penalty: a in score = log p / length^a (Wu et al. 2016, section 7, in its simplest form).
         no_repeat_ngram: No run of so many tokens occurs twice (0: allowed).
+        threshold: Beam search gives up a hypothesis that is so many nats less probable than the best live
+            one of its sentence (Freitag and Al-Onaizan 2017, section 3.2), which may lose the second best
+            results. None: it is kept as long as it is among the best ``beam``.
         keep_attention: Record the attention weights of each step.
     """
 
     max_lengths: Tensor
     length_penalty: float = 1.0
     no_repeat_ngram: int = 0
+    threshold: float | None = None
     keep_attention: bool = False
 
 
 class History:
-    """The tokens (B, k, t) of the hypotheses so far, kept only where a rule looks back at them."""
+    """The tokens (N, t) of the hypotheses so far, kept only where a rule looks back at them."""
 
     def __init__(self, like: Tensor, ngram: int) -> None:
         self.ngram = ngram
-        self.tokens = like.new_empty(*like.shape, 0)
+        self.tokens = like.new_empty(like.numel(), 0)
 
     def allowed(self, log_p: Tensor) -> Tensor:
-        """log_p (B, k, V) with -inf for what the rule forbids."""
+        """log_p (N, V) with -inf for what the rule forbids."""
         return forbid_repeats(log_p, self.tokens, self.ngram) if self.ngram else log_p
 
-    def follow(self, sentences: Tensor, hypotheses: Tensor, tokens: Tensor) -> None:
-        """Hypothesis j of sentence i was ``hypotheses[i, j]`` of ``sentences[i]`` and has a new token."""
+    def follow(self, hypotheses: Tensor, tokens: Tensor) -> None:
+        """Each hypothesis continues one of ``hypotheses`` (N',) and has a new token."""
         if self.ngram:
-            chosen = self.tokens[sentences.unsqueeze(1), hypotheses]
-            self.tokens = torch.cat([chosen, tokens.unsqueeze(2)], dim=2)
+            chosen = self.tokens.index_select(0, hypotheses)
+            self.tokens = torch.cat([chosen, tokens.unsqueeze(1)], dim=1)
 
 
 def forbid_repeats(log_p: Tensor, history: Tensor, n: int) -> Tensor:
-    """-inf for every token that would repeat an n-gram of the history (B, k, t), in log_p (B, k, V)."""
-    if n == 0 or history.size(2) < n:
+    """-inf for every token that would repeat an n-gram of the history (N, t), in log_p (N, V)."""
+    if n == 0 or history.size(1) < n:
         return log_p
-    runs = history.unfold(2, n, 1)  # (B, k, t-n+1, n)
-    begun = history[:, :, history.size(2) - n + 1 :].unsqueeze(2)
+    runs = history.unfold(1, n, 1)  # (N, t-n+1, n)
+    begun = history[:, history.size(1) - n + 1 :].unsqueeze(1)
     repeated = (runs[..., :-1] == begun).all(dim=-1)
     # Where nothing is repeated, forbid padding, which no hypothesis holds.
-    return log_p.scatter(2, torch.where(repeated, runs[..., -1], PAD), -math.inf)
+    return log_p.scatter(1, torch.where(repeated, runs[..., -1], PAD), -math.inf)
 
 
 def _one_path(
@@ -100,7 +111,7 @@ def _one_path(
     sentences = limits.max_lengths.numel()
     rows = torch.arange(sentences, device=device)
     total = torch.zeros(sentences, device=device)
-    tokens = torch.full((sentences, 1), BOS, device=device)
+    tokens = torch.full((sentences,), BOS, device=device)
     trail, history = Trail(sentences, 1), History(tokens, limits.no_repeat_ngram)
     log_probability = torch.zeros(sentences, device=device)
     lengths = torch.zeros(sentences, dtype=torch.int64, device=device)
@@ -111,22 +122,21 @@ def _one_path(
         log_p, weights, state = model.step(tokens, state)
         if limits.keep_attention:
             trail.attend(rows, weights)
-        following = choose(history.allowed(log_p)[:, 0], rows, t - 1)
-        total = total + log_p[:, 0].gather(1, following.unsqueeze(1)).squeeze(1)
-        tokens = following.unsqueeze(1)
-        trail.add(rows, torch.zeros_like(tokens), tokens)
-        ended = following == EOS
+        tokens = choose(history.allowed(log_p), rows, t - 1)
+        total = total + log_p.gather(1, tokens.unsqueeze(1)).squeeze(1)
+        trail.add(rows, torch.zeros_like(tokens).unsqueeze(1), tokens.unsqueeze(1))
+        ended = tokens == EOS
         stopped = ended | (limits.max_lengths[rows] <= t)
         if stopped.any():
             gone = rows[stopped]
             log_probability[gone], complete[gone] = total[stopped], ended[stopped]
             lengths[gone] = t - ended[stopped].long()
             keep = (~stopped).nonzero().squeeze(1)
-            state = state.select(keep, torch.zeros_like(tokens[keep]))
             rows, total, tokens = rows[keep], total[keep], tokens[keep]
+            state = state.select(keep, keep, Cells(shape=(keep.numel(), 1)))
         else:
             keep = torch.arange(rows.numel(), device=device)
-        history.follow(keep, torch.zeros_like(tokens), tokens)
+        history.follow(keep, tokens)
     places = torch.arange(sentences, device=device)
     return trail.read(places, lengths, complete, log_probability, limits.length_penalty)
 
@@ -182,24 +192,30 @@ def sample_search(
     return _one_path(model, state, limits, choose)
 
 
-def forced_search(model: StepModel[StateT], state: StateT, targets: Tensor, lengths: Tensor) -> Tensor:
+def forced_search(
+    model: StepModel[StateT], state: StateT, targets: Tensor, lengths: Tensor, cells: Cells
+) -> Tensor:
     """The log-probability of given tokens, by the same steps that a search makes.
 
     Args:
         model: Makes the steps.
         state: Of B sentences with one empty hypothesis each.
-        targets: (B, T) ids, EOS at the end of each row, then padding.
-        lengths: (B,) number of ids in each row, EOS included.
+        targets: (N, T) ids, EOS at the end of each row, then padding.
+        lengths: (N,) number of ids in each row, EOS included.
+        cells: Which sentence each row belongs to. Products of matrices round by their shape: in a grid
+            with as many columns as the beam that has found the targets, even the last bits are the same.
 
     Returns:
-        log p of each token given those before it, (B, T); 0 on padding.
+        log p of each token given those before it, (N, T); 0 on padding.
     """
-    previous = torch.full_like(targets[:, :1], BOS)
+    sentences = torch.arange(cells.shape[0], device=targets.device)
+    state = state.select(sentences, cells.sentences(targets), cells)
+    previous = torch.full_like(targets[:, 0], BOS)
     found = []
     for t in range(targets.size(1)):
-        following = targets[:, t : t + 1]
+        following = targets[:, t]
         log_p, _, state = model.step(previous, state)
-        found.append(log_p[:, 0].gather(1, following))
+        found.append(log_p.gather(1, following.unsqueeze(1)))
         previous = following
     beyond = torch.arange(targets.size(1), device=targets.device) >= lengths.unsqueeze(1)
     return torch.cat(found, dim=1).masked_fill(beyond, 0.0)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from s2scli.model.cells import Cells
 from s2scli.model.packed import Kind, Multiply, pack
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
@@ -28,6 +29,15 @@ from s2scli.model.steplayer import StepLayer, tanh
 
 _MULTIPLE = 64
 """The output layer gets so many columns, or several times as many; the surplus has probability 0."""
+_ROWS = 32
+"""Beyond twice this, the number of rows is a multiple of it."""
+
+
+def filled(x: Tensor) -> Tensor:
+    """x (N, …) with rows of 0 behind: each number of rows wants a kernel of its own."""
+    rows = x.size(0)
+    surplus = -rows % _ROWS if rows > 2 * _ROWS else 0
+    return torch.nn.functional.pad(x, (0,) * (2 * x.dim() - 1) + (surplus,)) if surplus else x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,16 +59,17 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class StepperState:
-    """What the stepper carries for B sentences with ``beam`` hypotheses each.
+    """What the stepper carries for N hypotheses of B sentences.
 
     Attributes:
         keys: (B, S, h); without attention, none.
         values: (B, S, h), W_a h_i; without attention, none.
         padding: (B, 1, S), 0 where there is a source token and -inf on padding.
-        hidden: Of each layer (N, h), N = B·beam.
+        hidden: Of each layer (N, h).
         cell: Of each layer (N, h) in fp32; none for a GRU.
         attentional: s̃_{t-1} (N, h), if it is fed to the next step.
         output: The output layer.
+        cells: Which sentence each hypothesis belongs to.
         steps: How many were made.
     """
 
@@ -69,13 +80,13 @@ class StepperState:
     cell: tuple[Tensor, ...]
     attentional: Tensor | None
     output: Output
-    beam: int
+    cells: Cells
     steps: int = 0
 
-    def select(self, sentences: Tensor, hypotheses: Tensor) -> StepperState:
-        """Hypothesis j of sentence i goes on with ``hypotheses[i, j]`` of ``sentences[i]``."""
-        rows = (sentences.unsqueeze(1) * self.beam + hypotheses).flatten()
+    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> StepperState:
+        """The state in which hypothesis i of the new cells goes on with ``hypotheses[i]``."""
         keys, values, padding, output = self.keys, self.values, self.padding, self.output
+        hypotheses = filled(hypotheses)
         if sentences.numel() != keys.size(0):  # the order of sentences never changes, they only leave
             keys, values = keys.index_select(0, sentences), values.index_select(0, sentences)
             padding = padding.index_select(0, sentences)
@@ -86,11 +97,11 @@ class StepperState:
             keys=keys,
             values=values,
             padding=padding,
-            hidden=tuple(h.index_select(0, rows) for h in self.hidden),
-            cell=tuple(c.index_select(0, rows) for c in self.cell),
-            attentional=None if self.attentional is None else self.attentional.index_select(0, rows),
+            hidden=tuple(h.index_select(0, hypotheses) for h in self.hidden),
+            cell=tuple(c.index_select(0, hypotheses) for c in self.cell),
+            attentional=None if self.attentional is None else self.attentional.index_select(0, hypotheses),
             output=output,
-            beam=hypotheses.size(1),
+            cells=cells,
             steps=self.steps,
         )
 
@@ -171,23 +182,21 @@ class Stepper:
             keys=keys,
             values=values,
             padding=padding.masked_fill_(~encoded.mask, -math.inf).unsqueeze(1),
-            hidden=tuple(h.to(self.dtype) for h in first.rnn.hidden),
-            cell=() if cell is None else tuple(c.float() for c in cell),
-            attentional=None if first.attentional is None else first.attentional.to(self.dtype),
+            hidden=tuple(filled(h.to(self.dtype)) for h in first.rnn.hidden),
+            cell=() if cell is None else tuple(filled(c.float()) for c in cell),
+            attentional=None if first.attentional is None else filled(first.attentional.to(self.dtype)),
             output=output,
-            beam=1,
+            cells=Cells(shape=(source.size(0), 1)),
         )
 
     def step(self, tokens: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None, StepperState]:
-        """Append ``tokens`` (B, beam) to the hypotheses.
+        """Append ``tokens`` (N,) to the hypotheses.
 
         Returns:
-            Log-probabilities of the next token (B, beam, C) in fp32, attention weights (B, beam, S)
+            Log-probabilities of the next token (N, C) in fp32, attention weights (B, k, S)
             or None, and the next state.
         """
-        ids = tokens.flatten()
-        if state.output.columns is not None:
-            ids = state.output.columns.index_select(0, ids)
+        ids = filled(tokens if state.output.columns is None else state.output.columns.index_select(0, tokens))
         self.layers[0].prepare(ids.numel(), self.dtype)
         hiddens: list[Tensor] = []
         cells: list[Tensor] = []
@@ -199,7 +208,7 @@ class Stepper:
                 cells.append(cell)
             x = hidden + x if i and self.residual and x is not None else hidden
         assert x is not None
-        vectors, weights = self._attend(x, tokens.size(1), state)
+        vectors, weights = self._attend(x, state)
         if self.feed == "state":
             hiddens[-1] = vectors
         following = StepperState(
@@ -210,27 +219,27 @@ class Stepper:
             cell=tuple(cells),
             attentional=vectors if self.feed == "input" else None,
             output=state.output,
-            beam=tokens.size(1),
+            cells=state.cells,
             steps=state.steps + 1,
         )
-        return self._log_probabilities(vectors, state.output, tokens.size(1)), weights, following
+        return self._log_probabilities(vectors, state), weights, following
 
-    def _attend(self, states: Tensor, beam: int, state: StepperState) -> tuple[Tensor, Tensor | None]:
-        """Equations 1-5: decoder states s (N, h) to s̃ (N, h) and α (B, beam, S)."""
-        mixed = self.combine(states)
+    def _attend(self, states: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None]:
+        """Equations 1-5: decoder states s (N, h) to s̃ (N, h) and α (B, k, S)."""
+        mixed, cells = self.combine(states), state.cells
         if self.attention is None:
             return tanh(mixed.float()).to(self.dtype), None
-        steps = range(state.steps, state.steps + 1)
-        scores = self.attention.score(states.view(-1, beam, states.size(1)), state.keys, steps)
+        count, steps = cells.count, range(state.steps, state.steps + 1)
+        scores = self.attention.score(cells.spread(states[:count]), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         # W_s s + b + Σ α_i (W_a h_i)
-        vectors = torch.baddbmm(mixed.view(-1, beam, mixed.size(1)), weights, state.values)
-        return tanh(vectors.flatten(0, 1).float()).to(self.dtype), weights
+        vectors = cells.gather(torch.baddbmm(cells.spread(mixed[:count]), weights, state.values))
+        return tanh(filled(vectors).float()).to(self.dtype), weights
 
-    def _log_probabilities(self, vectors: Tensor, output: Output, beam: int) -> Tensor:
-        """log p(y | s̃) (B, beam, C) for s̃ (N, h)."""
-        logits = output.logits(vectors if self.narrow is None else self.narrow(vectors))
-        logits = logits.view(-1, beam, logits.size(1))
+    def _log_probabilities(self, vectors: Tensor, state: StepperState) -> Tensor:
+        """log p(y | s̃) (N, C) for s̃ (P, h)."""
+        output, count = state.output, state.cells.count
+        logits = output.logits(vectors if self.narrow is None else self.narrow(vectors))[:count]
         if output.allowed is not None:
-            logits.add_(output.allowed.unsqueeze(1))
+            logits.add_(output.allowed.index_select(0, state.cells.sentences(output.allowed)))
         return torch.log_softmax(logits, dim=-1, dtype=torch.float32)

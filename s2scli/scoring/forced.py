@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
 from typing import TYPE_CHECKING
 
 from s2scli.config import EOS, UNK
 from s2scli.events import Notice
+from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translator
 
 if TYPE_CHECKING:
-    from s2scli.scoring.pairs import Pair
+    from s2scli.scoring.pairs import Pair, Piece
     from s2scli.tokenizer import SideTokenizer
-    from s2scli.translator import Translator
-
-WINDOW = 1024
-"""Pairs that are read ahead, so that batches hold pairs of similar length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,27 +126,31 @@ def _foreign(ids: Sequence[int], side: SideTokenizer) -> bool:
     return 2 * odd > len(ids)
 
 
-def score_pairs(pairs: Iterable[Pair], translator: Translator, *, batch_size: int = 64) -> Iterator[Forced]:
+def score_pairs(pairs: Iterable[Pair], translator: Translator) -> Iterator[Forced]:
     """The forced score of each pair, in order, as they are read.
 
     A pair of several pieces is scored piece by piece, as search translated it. EOS counts where search
     had reached it. A pair without pieces (a blank source that got a blank translation) has no tokens
     and so the log-probability 0, which is what search says of it.
     """
-    waiting = iter(pairs)
-    while window := list(islice(waiting, WINDOW)):
-        pieces = [(i, piece) for i, pair in enumerate(window) for piece in pair.pieces]
-        # Pairs of similar length meet in a batch; the sort is stable.
-        pieces.sort(key=lambda item: (len(item[1].target), len(item[1].source)))
+    lines = (list(group) for _, group in groupby(pairs, key=lambda pair: pair.line))
+    reading = translator.batch_size(SearchOptions()) * WINDOW_BATCHES
+    while window := [pair for line in islice(lines, reading) for pair in line]:
+        # What search did together is scored together: in fewer than 32 bits the encoder rounds by the batch.
+        shared: dict[tuple[int, int, tuple[int, ...]], list[tuple[int, Piece]]] = {}
+        for i, pair in enumerate(window):
+            for piece in pair.pieces:
+                shared.setdefault((pair.line, piece.number, piece.source), []).append((i, piece))
+        jobs = sorted(shared.items(), key=lambda job: -len(job[0][2]))
         found: list[list[tuple[int, tuple[int, ...], tuple[float, ...]]]] = [[] for _ in window]
         scores = translator.forced(
-            [piece.source for _, piece in pieces],
-            [piece.target for _, piece in pieces],
-            batch_size=batch_size,
+            [source for (_, _, source), _ in jobs],
+            [[piece.target for _, piece in pieces] for _, pieces in jobs],
         )
-        for (i, piece), log_p in zip(pieces, scores, strict=True):
-            kept = len(piece.target) + piece.complete
-            found[i].append((piece.number, (*piece.target, EOS)[:kept], log_p[:kept]))
+        for (_, pieces), scored in zip(jobs, scores, strict=True):
+            for (i, piece), log_p in zip(pieces, scored, strict=True):
+                kept = len(piece.target) + piece.complete
+                found[i].append((piece.number, (*piece.target, EOS)[:kept], log_p[:kept]))
         for pair, parts in zip(window, found, strict=True):
             parts.sort()
             yield Forced(

@@ -1,0 +1,67 @@
+"""Which hypotheses there are: N of them, in a grid of B sentences with at most k each.
+
+What costs time in a step, the recurrent layers and the output layer, is made for the N alone; attention
+and the choice between the hypotheses of a sentence are made on the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """The cells of a grid that hold a hypothesis, row by row.
+
+    Attributes:
+        shape: (B, k).
+        taken: (N,) numbers of cells, counted row by row; None if all B·k are taken.
+    """
+
+    shape: tuple[int, int]
+    taken: Tensor | None = None
+
+    @classmethod
+    def first(cls, sentences: Tensor, columns: int) -> Cells:
+        """One hypothesis for each of ``sentences`` (B,), in the first of so many columns."""
+        taken = torch.arange(sentences.numel(), device=sentences.device) * columns
+        return cls(shape=(sentences.numel(), columns), taken=taken if columns > 1 else None)
+
+    @classmethod
+    def where(cls, live: Tensor) -> Cells:
+        """The cells at which ``live`` (B, k) is true."""
+        taken = live.flatten().nonzero().squeeze(1)
+        return cls(shape=(live.size(0), live.size(1)), taken=None if taken.numel() == live.numel() else taken)
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return self.shape[0] * self.shape[1] if self.taken is None else self.taken.numel()
+
+    def spread(self, x: Tensor) -> Tensor:
+        """What belongs to the hypotheses, (N, …), on the grid, (B, k, …); 0 where there is none."""
+        shape = (*self.shape, *x.shape[1:])
+        if self.taken is None:
+            return x.view(shape)
+        return (
+            x.new_zeros(self.shape[0] * self.shape[1], *x.shape[1:]).index_copy_(0, self.taken, x).view(shape)
+        )
+
+    def gather(self, grid: Tensor) -> Tensor:
+        """What stands in the taken cells of a grid (B, k, …), as (N, …)."""
+        flat = grid.flatten(0, 1)
+        return flat if self.taken is None else flat.index_select(0, self.taken)
+
+    def numbers(self, like: Tensor) -> Tensor:
+        """Which hypothesis stands in each cell, (B, k), on the device of ``like``; 0 where there is none."""
+        return self.spread(torch.arange(self.count, device=like.device))
+
+    def sentences(self, like: Tensor) -> Tensor:
+        """The sentence of each hypothesis, (N,), on the device of ``like``."""
+        taken = self.taken
+        if taken is None:
+            taken = torch.arange(self.count, device=like.device)
+        return taken // self.shape[1]
