@@ -11,7 +11,7 @@ import copy
 import inspect
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -165,6 +165,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(error, state)
 
 
+ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    "batch": ("batch-size", "batch-tokens"),
+    "batch-size": ("batch-tokens",),
+    "beam-size": ("beam",),
+    "checkpoint": ("run",),
+    "dim": ("hidden",),
+    "emb-size": ("embedding",),
+    "gpu": ("device",),
+    "hidden-size": ("hidden",),
+    "lr": ("learning-rate",),
+    "minutes": ("max-minutes",),
+    "model": ("run",),
+    "nbest": ("n-best",),
+    "rnn-size": ("hidden",),
+    "src": ("input", "train-src"),
+    "steps": ("max-steps",),
+    "tgt": ("output", "train-tgt"),
+    "train-steps": ("max-steps",),
+    "vocab": ("vocab-size",),
+    "workers": ("threads",),
+}
+"""What other tools call an option → what it may be called here."""
+
+
 def _usage_error(error: Any) -> S2SError:
     """An error of Typer's parser, whose classes are private, in our words."""
     context = getattr(error, "ctx", None)
@@ -172,10 +196,14 @@ def _usage_error(error: Any) -> S2SError:
     hint = f"'{context.command_path if context else 's2s'} --help' shows the options."
     message = error.format_message()
     if context and option and message.startswith("No such option"):
-        known = [o for p in context.command.get_params(context) for o in (*p.opts, *p.secondary_opts)]
-        close = nearest(option, known)
+        known = {
+            o.lstrip("-") for p in context.command.get_params(context) for o in (*p.opts, *p.secondary_opts)
+        }
+        word = option.lstrip("-")
+        elsewhere = [name for name in ELSEWHERE.get(word, ()) if name in known]
+        close = nearest(elsewhere[0] if elsewhere else word, known)
         message = f"there is no option '{option}'"
-        hint = close if close.startswith("Did") else hint
+        hint = close.replace("'", "'--", 1) if close.startswith("Did") else hint
     return UsageError(message, hint=hint)
 
 

@@ -99,6 +99,11 @@ def test_no_command_shows_the_help_on_stderr(capsys: pytest.CaptureFixture[str])
     [
         (["trian"], "usage error: No such command 'trian'. Did you mean 'train'?"),
         (["train", "--hiden", "3"], "usage error: there is no option '--hiden'. Did you mean '--hidden'?"),
+        (["translate", "--model", "x"], "usage error: there is no option '--model'. Did you mean '--run'?"),
+        (["translate", "--src", "x"], "usage error: there is no option '--src'. Did you mean '--input'?"),
+        (["preprocess", "--src", "x"], "there is no option '--src'. Did you mean '--train-src'?"),
+        (["train", "--lr", "1"], "usage error: there is no option '--lr'. Did you mean '--learning-rate'?"),
+        (["train", "--zyx", "1"], "there is no option '--zyx'. 's2s train --help' shows the options."),
         (["train", "--zzzz"], "'s2s train --help' shows the options."),
         (
             ["preprocess", "--tokenizer", "bep"],
