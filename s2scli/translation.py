@@ -33,6 +33,8 @@ class SearchOptions:
                 raise UsageError(
                     "this has an effect only with --sample", where=flag(name), hint="Add --sample."
                 )
+        if self.beam_threshold is not None and self.beam_threshold < 0:
+            raise UsageError("a threshold is 0 or more", where="--beam-threshold")
         if self.beam_threshold and (self.sample or self.beam == 1):
             raise UsageError(
                 "only a beam has hypotheses to give up", where="--beam-threshold", hint="Leave it out."

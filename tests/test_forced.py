@@ -95,6 +95,17 @@ def test_forced_scores_of_ids_are_those_of_search(
     assert corpus["difference"] < 1e-4
 
 
+def test_many_hypotheses_of_a_line_are_scored_in_parts(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2scli.scoring.forced.MOST", 2)
+    folder = random_model(tmp_path / "model", trained, ending=3)
+    hypotheses, found, corpus = searched_and_forced(folder, tmp_path)
+    for pair, hypothesis in zip(found, hypotheses, strict=True):
+        assert [i for i in pair["ids"] if i != EOS] == hypothesis["ids"]
+    assert corpus["difference"] < 1e-4
+
+
 def test_hypotheses_that_were_cut_have_no_eos(trained: Path, tmp_path: Path) -> None:
     folder = random_model(tmp_path / "model", trained, ending=-30)
     hypotheses, found, corpus = searched_and_forced(folder, tmp_path)

@@ -17,6 +17,7 @@ from s2scli.config import BOS, EOS
 from s2scli.model import SearchLimits, beam_search, greedy_search, sample_search
 from s2scli.model.batch import pad
 from s2scli.model.cells import Cells
+from s2scli.model.packed import Kind
 from s2scli.model.search import forbid_repeats
 from s2scli.model.stepper import Stepper
 
@@ -215,3 +216,18 @@ def test_a_token_of_no_probability_is_never_drawn(top_k: int) -> None:
     for hypothesis in sample_search(table, table.start(), limits([6] * 5), nearly_one, top_k=top_k):
         assert hypothesis.log_probability > -math.inf
         assert all(token > EOS for token in hypothesis.tokens)
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+def test_of_weights_that_are_no_numbers_a_beam_finds_nothing(kind: Kind) -> None:
+    model = make("lstm", "dot", "none")
+    with torch.no_grad():
+        model.output.bias[7] = math.nan
+    stepper = Stepper(model, kind)
+    ids, lengths = pad(SOURCES)
+    uniforms = torch.rand(3, 9, dtype=torch.float64)
+    with torch.no_grad():
+        found = beam_search(stepper, stepper.start(ids, lengths), limits([9, 8, 7]), beam=5)
+        drawn = sample_search(stepper, stepper.start(ids, lengths), limits([9, 8, 7]), uniforms)
+    assert [[h.tokens for h in hypotheses] for hypotheses in found] == [[()]] * 3
+    assert all(math.isnan(h.log_probability) for h in drawn)

@@ -143,7 +143,8 @@ def beam_search(
         width = min(beam, log_p.size(1))
         best, best_token = (cells.spread(found) for found in top(log_p, width))
         candidates = (total.unsqueeze(2) + best).flatten(1)  # (b, k·width)
-        total, chosen = candidates.topk(beam, dim=-1)
+        # Of a model whose weights are no numbers nothing is found, rather than tokens that do not exist.
+        total, chosen = candidates.nan_to_num_(nan=-math.inf, neginf=-math.inf).topk(beam, dim=-1)
         parent, following = chosen // width, best_token.flatten(1).gather(1, chosen)
         trail.add(rows, parent, following)
 
@@ -167,7 +168,8 @@ def beam_search(
             keep = (~stopped).nonzero().squeeze(1)
             rows, total, finished, pool = rows[keep], total[keep], finished[keep], pool.select(keep)
             parent, following = parent[keep], following[keep]
-        before, cells = cells.numbers(total)[keep], Cells.where(total != -math.inf)
+        before = cells.numbers(total)[keep]
+        cells = Cells.where(total > -math.inf)
         hypotheses, tokens = cells.gather(before.gather(1, parent)), cells.gather(following)
         state = state.select(keep, hypotheses, cells)
         history.follow(hypotheses, tokens)

@@ -186,7 +186,7 @@ def sample_search(
         mass = kept.cumsum(-1)
         draw = uniforms[rows, t].unsqueeze(1).to(mass.dtype) * mass[:, -1:]
         # A number just below 1 may be rounded up to all of the mass; what has none is never drawn.
-        last = (kept > 0).sum(-1, keepdim=True) - 1
+        last = ((kept > 0).sum(-1, keepdim=True) - 1).clamp_min(0)
         return order.gather(1, (mass <= draw).sum(-1, keepdim=True).minimum(last)).squeeze(1)
 
     return _one_path(model, state, limits, choose)
@@ -202,8 +202,9 @@ def forced_search(
         state: Of B sentences with one empty hypothesis each.
         targets: (N, T) ids, EOS at the end of each row, then padding.
         lengths: (N,) number of ids in each row, EOS included.
-        cells: Which sentence each row belongs to. Products of matrices round by their shape: in a grid
-            with as many columns as the beam that has found the targets, even the last bits are the same.
+        cells: Which sentence each row belongs to. The products of attention round by the number of columns,
+            though mostly alike from 4 on: in a grid as wide as the beam that has found the targets, even the
+            last bits are the same.
 
     Returns:
         log p of each token given those before it, (N, T); 0 on padding.

@@ -61,13 +61,15 @@ class Output:
 class StepperState:
     """What the stepper carries for N hypotheses of B sentences.
 
+    It computes with P rows, N filled up (`filled`); what the surplus ones hold is never read.
+
     Attributes:
         keys: (B, S, h); without attention, none.
         values: (B, S, h), W_a h_i; without attention, none.
         padding: (B, 1, S), 0 where there is a source token and -inf on padding.
-        hidden: Of each layer (N, h).
-        cell: Of each layer (N, h) in fp32; none for a GRU.
-        attentional: s̃_{t-1} (N, h), if it is fed to the next step.
+        hidden: Of each layer (P, h).
+        cell: Of each layer (P, h) in fp32; none for a GRU.
+        attentional: s̃_{t-1} (P, h), if it is fed to the next step.
         output: The output layer.
         cells: Which sentence each hypothesis belongs to.
         steps: How many were made.
@@ -225,7 +227,7 @@ class Stepper:
         return self._log_probabilities(vectors, state), weights, following
 
     def _attend(self, states: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None]:
-        """Equations 1-5: decoder states s (N, h) to s̃ (N, h) and α (B, k, S)."""
+        """Equations 1-5: decoder states s (P, h) to s̃ (P, h) and α (B, k, S)."""
         mixed, cells = self.combine(states), state.cells
         if self.attention is None:
             return tanh(mixed.float()).to(self.dtype), None

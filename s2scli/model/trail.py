@@ -53,7 +53,7 @@ class Trail:
         self._weights: list[Tensor] = []
 
     def attend(self, rows: Tensor, weights: Tensor | None) -> None:
-        """Record what the hypotheses of the sentences ``rows`` attend to (b, k, S) in this step."""
+        """Record what the hypotheses of the sentences ``rows`` attend to (b, beam, S) in this step."""
         if weights is not None:
             self._weights.append(self._whole(rows, weights.float()))
 
@@ -63,11 +63,11 @@ class Trail:
         self._tokens.append(self._whole(rows, tokens))
 
     def _whole(self, rows: Tensor, part: Tensor) -> Tensor:
-        """What is known of some sentences, (b, k, …), in its place among all, (B, beam, …)."""
+        """What is known of some sentences, (b, beam, …), in its place among all, (B, beam, …)."""
         if part.shape[:2] == (self.sentences, self.beam):
             return part
         whole = part.new_zeros(self.sentences, self.beam, *part.shape[2:])
-        whole[rows, : part.size(1)] = part
+        whole[rows] = part
         return whole
 
     def read(

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from s2scli.scoring.pairs import Pair, Piece
     from s2scli.tokenizer import SideTokenizer
 
+MOST = 64
+"""Hypotheses of a line that are scored together."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Forced:
@@ -76,7 +79,8 @@ class Corpus:
             self.unknown[name] += UNK in ids
             self.foreign[name] += _foreign(ids, side)
         if pair.searched is not None:
-            self.difference = max(self.difference or 0.0, abs(pair.searched - forced.log_probability))
+            gap = abs(pair.searched - forced.log_probability)
+            self.difference = gap if math.isnan(gap) else max(self.difference or 0.0, gap)
 
     def notices(self, translator: Translator) -> Iterator[Notice]:
         """The result in words, and then what a reader of the numbers must know."""
@@ -136,15 +140,19 @@ def score_pairs(pairs: Iterable[Pair], translator: Translator) -> Iterator[Force
     lines = (list(group) for _, group in groupby(pairs, key=lambda pair: pair.line))
     reading = translator.batch_size(SearchOptions()) * WINDOW_BATCHES
     while window := [pair for line in islice(lines, reading) for pair in line]:
-        # What search did together is scored together: in fewer than 32 bits the encoder rounds by the batch.
+        # What a search did together is scored together: in fewer than 32 bits rounding depends on it.
         shared: dict[tuple[int, int, tuple[int, ...]], list[tuple[int, Piece]]] = {}
         for i, pair in enumerate(window):
             for piece in pair.pieces:
                 shared.setdefault((pair.line, piece.number, piece.source), []).append((i, piece))
-        jobs = sorted(shared.items(), key=lambda job: -len(job[0][2]))
+        jobs = [
+            (source, pieces[begin : begin + MOST])
+            for (_, _, source), pieces in sorted(shared.items(), key=lambda job: -len(job[0][2]))
+            for begin in range(0, len(pieces), MOST)
+        ]
         found: list[list[tuple[int, tuple[int, ...], tuple[float, ...]]]] = [[] for _ in window]
         scores = translator.forced(
-            [source for (_, _, source), _ in jobs],
+            [source for source, _ in jobs],
             [[piece.target for _, piece in pieces] for _, pieces in jobs],
         )
         for (_, pieces), scored in zip(jobs, scores, strict=True):
