@@ -224,13 +224,14 @@ def draw(found: dict[str, Found], names: dict[str, str], path: Path) -> None:
     axes = figure.subplots()
     for (key, result), (colour, marker, line) in zip(found.items(), styles, strict=False):
         x, y = zip(*result["curve"], strict=True)
-        label = f"{names[key]} (test, beam 5: {result['test']:.1f})"
+        label = f"{names[key]}: {result['test']:.1f}"
         axes.plot(x, y, color=colour, marker=marker, linestyle=line, markersize=4, label=label)
     axes.set_xlabel("Minutes of training")
     axes.set_ylabel("BLEU of the development set, greedy")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
+    title = "BLEU of the test set, beam 5"
+    figure.legend(frameon=False, loc="outside upper center", ncols=2, title=title)
     figure.savefig(path)
 
 
