@@ -69,12 +69,16 @@ def _complete(run: Path) -> Path | None:
     return None
 
 
-def find_models(path: Path, listen: Listener = silent) -> list[Path]:
-    """The model directories that a path means: one of each seed of a run folder, else `find_model`'s.
+def find_models(paths: Sequence[Path], listen: Listener = silent) -> list[Path]:
+    """The model directories that paths mean: one of each seed of a run folder, else `find_model`'s.
 
     Args:
         listen: Told of seeds whose training has not come to a model yet; they are left out.
     """
+    return [folder for path in paths for folder in _models_of(path, listen)]
+
+
+def _models_of(path: Path, listen: Listener) -> list[Path]:
     if (path / "config.json").is_file():
         return [path]
     found = []

@@ -402,7 +402,11 @@ class TrainOptions(Options):
 class TranslateOptions(Options):
     """Lines in, as many lines out."""
 
-    run: Path = option(Path("s2s-run"), "Run folder or model directory.", "Run")
+    run: tuple[Path, ...] = option(
+        (Path("s2s-run"),),
+        "Run folder or model directory (repeatable: models that translate together).",
+        "Run",
+    )
     input: Path | None = option(
         None, "File to translate.", "Input and output", auto="standard input", short="i"
     )
@@ -588,8 +592,11 @@ class ScoreOptions(Options):
         "Forced scores",
         auto="none",
     )
-    model: Path | None = option(
-        None, "Run folder or model directory that scores them.", "Forced scores", auto="that of --run"
+    model: tuple[Path, ...] = option(
+        (),
+        "Run folder or model directory that scores them (repeatable: models that score together).",
+        "Forced scores",
+        auto="that of --run",
     )
     per_token: bool = option(False, "Add the log-probability of each token.", "Forced scores")
     device: Device = option("auto", "Where to compute.", "Machine")

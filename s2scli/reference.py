@@ -53,8 +53,8 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def _default(value: Any, unit: str | None, auto: str | None) -> str:
-    if value is None:
-        return auto or "none"
+    if value is None or value == ():
+        return auto or ("none" if value is None else "")
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int | float):

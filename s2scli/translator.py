@@ -95,7 +95,7 @@ class Translator:
     @classmethod
     def load(
         cls,
-        path: str | Path,
+        path: str | Path | Sequence[str | Path],
         *,
         device: Device = "auto",
         precision: SearchPrecision = "auto",
@@ -106,26 +106,29 @@ class Translator:
         """Load a run folder or model directory; of a run with several seeds, all models together.
 
         Args:
+            path: One, or several whose models are to be used together.
             shortlist: Likely target tokens of each source token that search is confined to; 0: all tokens.
             listen: Told how many models are used, if several are, and which seeds have none yet.
 
         Raises:
-            S2SError: There is no model, or it is damaged or from another version.
+            S2SError: No model, a damaged one or one of another version, or several that do not fit together.
         """
         runtime = set_up(device, precision, threads)
         keep_kernels()
-        folders = find_models(Path(path), listen)
+        paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
+        folders = find_models(paths, listen)
         (model, *others), tokenizer, longest = load_models(folders)
         if others:
-            seeds = ", ".join(folder.parent.name for folder in folders)
-            listen(Notice(text=f"Models used together: {len(folders)} (seeds {seeds})."))
+            seeds = "seeds " + ", ".join(folder.parent.name for folder in folders)
+            which = seeds if len(paths) == 1 else ", ".join(map(str, folders))
+            listen(Notice(text=f"Models used together: {len(folders)} ({which})."))
         return cls(
             model,
             tokenizer,
             others=others,
             max_source_length=longest,
             runtime=runtime,
-            # Counted in the data, which all of them share.
+            # The first one's: what the tokenizer's tokens mean hardly depends on which of the data it saw.
             shortlist=load_shortlist(folders[0], shortlist, runtime.device) if shortlist else None,
         )
 

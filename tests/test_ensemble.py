@@ -17,7 +17,7 @@ from test_stepper import limits, needs_int8
 from s2scli.checkpoint import find_models
 from s2scli.config import BOS, ScoreOptions, TranslateOptions
 from s2scli.errors import S2SError, UsageError
-from s2scli.events import Event, Notice, Progress
+from s2scli.events import Event, Notice, Progress, silent
 from s2scli.model import Hypothesis, Seq2Seq, beam_search, forced_search, greedy_search, sample_search
 from s2scli.model.batch import pad
 from s2scli.model.cells import Cells
@@ -168,9 +168,9 @@ def test_the_members_are_the_seeds_in_numeric_order(several: Path, tmp_path: Pat
     run = copy_run(several, tmp_path / "run")
     (run / "seeds" / "notes").mkdir()
     assert [path.name for path in members(run)] == ["9", "10"]
-    assert find_models(run) == [run / "seeds" / name / "best" for name in ("9", "10")]
-    assert find_models(run / "seeds" / "10") == [run / "seeds" / "10" / "best"]
-    assert find_models(run / "seeds" / "10" / "best") == [run / "seeds" / "10" / "best"]
+    assert find_models([run]) == [run / "seeds" / name / "best" for name in ("9", "10")]
+    assert find_models([run / "seeds" / "10"]) == [run / "seeds" / "10" / "best"]
+    assert find_models([run / "seeds" / "10" / "best"]) == [run / "seeds" / "10" / "best"]
     assert members(run / "seeds" / "9") == []
 
 
@@ -198,9 +198,9 @@ def test_translate_says_how_many_and_score_finds_what_search_found(several: Path
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == len(LINES) and rows[0]["hypotheses"][0]["alignment"]
     assert (tmp_path / "plot.html").stat().st_size > 0
-    for name in ("run", "model"):
+    for given_as in ({"run": several}, {"model": (several,)}):
         heard: list[Event] = []
-        options: dict[str, Any] = {name: several, "precision": "fp32", "threads": 1}
+        options: dict[str, Any] = {**given_as, "precision": "fp32", "threads": 1}
         *_, last = forced_lines(ScoreOptions(ids=out, json=True, **options), heard.append)
         assert json.loads(last)["difference"] < 1e-4
         assert Notice(text="Models used together: 2 (seeds 9, 10).") in heard
@@ -211,6 +211,24 @@ def test_translate_says_how_many_and_score_finds_what_search_found(several: Path
         load(several / "seeds" / "9" / "best").translate(["a b c"])[0] + "\n",
         "",
     )
+
+
+def test_models_of_several_folders_translate_and_score_together(several: Path, tmp_path: Path) -> None:
+    first, second = (several / "seeds" / name for name in ("9", "10"))
+    (tmp_path / "src").write_text("".join(line + "\n" for line in LINES))
+    given = ["--precision", "fp32", "--threads", 1, "--format", "jsonl", "-i", tmp_path / "src"]
+    named = ["--run", first, "--run", second / "best"]
+    found = [
+        run_s2s("translate", *which, *given, "-o", tmp_path / f"{i}.jsonl")
+        for i, which in enumerate((named, ["--run", several], named[:2]))
+    ]
+    assert [done.returncode for done in found] == [0, 0, 0], found[0].stderr
+    assert f"Modelsusedtogether:2({first}/best,{second}/best)." in "".join(found[0].stderr.split())
+    texts = [(tmp_path / f"{i}.jsonl").read_text() for i in range(3)]
+    assert texts[0] == texts[1] != texts[2]
+    options: dict[str, Any] = {"ids": tmp_path / "0.jsonl", "precision": "fp32", "threads": 1}
+    *_, last = forced_lines(ScoreOptions(model=(first, second), json=True, **options), silent)
+    assert json.loads(last)["difference"] < 1e-4
 
 
 def test_attention_is_that_of_the_members_that_have_it(several: Path) -> None:
@@ -313,7 +331,7 @@ def test_another_member_is_another_model_for_resume(
     run = copy_run(several, tmp_path / "run")
     source, out, whole = (tmp_path / name for name in ("src", "out", "whole"))
     source.write_text("a b c\nh g f\n" * 64)
-    options: dict[str, Any] = {"run": run, "input": source, "precision": "fp32", "threads": 1}
+    options: dict[str, Any] = {"run": (run,), "input": source, "precision": "fp32", "threads": 1}
     options |= {"beam": 1, "batch_size": 2}
 
     def interrupt(event: Event) -> None:

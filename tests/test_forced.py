@@ -73,9 +73,11 @@ def searched_and_forced(
     """The hypotheses of a search, the forced scores of their ids, and those of the corpus."""
     source, out = write(place / "src", SOURCES), place / "out.jsonl"
     search: dict[str, Any] = {"beam": 4, "n_best": 3, "format": "jsonl", "max_length_ratio": 1.0}
-    translate(TranslateOptions(run=folder, input=source, output=out, precision="fp32", threads=1, **search))
+    translate(
+        TranslateOptions(run=(folder,), input=source, output=out, precision="fp32", threads=1, **search)
+    )
     written = [json.loads(line) for line in out.read_text(encoding="utf-8").split("\n")[:-1]]
-    found, corpus = forced_json(ids=out, model=folder, precision="fp32", per_token=True)
+    found, corpus = forced_json(ids=out, model=(folder,), precision="fp32", per_token=True)
     expected = [(line["line"], rank) for line in written for rank in range(1, len(line["hypotheses"]) + 1)]
     assert [(pair["line"], pair["hypothesis"]) for pair in found] == expected
     return [h for line in written for h in line["hypotheses"]], found, corpus
@@ -117,7 +119,9 @@ def test_hypotheses_that_were_cut_have_no_eos(trained: Path, tmp_path: Path) -> 
 def test_in_bf16_too(trained: Path, tmp_path: Path) -> None:
     source, out = write(tmp_path / "src", SOURCES), tmp_path / "out.jsonl"
     translate(
-        TranslateOptions(run=trained, input=source, output=out, format="jsonl", precision="bf16", threads=1)
+        TranslateOptions(
+            run=(trained,), input=source, output=out, format="jsonl", precision="bf16", threads=1
+        )
     )
     _, corpus = forced_json(ids=out, run=trained, precision="bf16")
     assert corpus["difference"] < 1e-4
@@ -129,7 +133,7 @@ def test_text_is_scored_as_the_model_reads_it(trained: Path, tmp_path: Path) -> 
     source = write(tmp_path / "src", ["a b", "c d e"])
     target = write(tmp_path / "tgt", ["b a", "e d"])
     found, corpus = forced_json(
-        src=source, tgt=target, model=trained / "best", precision="fp32", per_token=True
+        src=source, tgt=target, model=(trained / "best",), precision="fp32", per_token=True
     )
     model, tokenizer, _ = load_model(trained)
     model.requires_grad_(False)
@@ -161,7 +165,7 @@ def test_the_command(trained: Path, tmp_path: Path) -> None:
     assert rows[1][0] == "0.0000" and all(float(row[0]) < 0 for row in (rows[0], rows[2]))
     assert done.stderr.startswith("3 pairs, 7 tokens: log-probability -0.")
     assert "perplexity 1." in done.stderr and "log-probability 0: 1.\n" in done.stderr
-    token_rows = forced(src=source, tgt=target, model=trained, per_token=True)
+    token_rows = forced(src=source, tgt=target, model=(trained,), per_token=True)
     _, _, numbers, tokens = token_rows[0].split("\t")
     assert tokens == "b a </s>" and len(numbers.split()) == 3
     assert sum(map(float, numbers.split())) == pytest.approx(float(rows[0][0]), abs=2e-4)

@@ -373,7 +373,7 @@ def test_which_set_is_scored(tmp_path: Path) -> None:
 def test_the_held_out_set_of_a_run(trained: Path, tmp_path: Path) -> None:
     """What score translates is what translate writes, to the letter."""
     data, out = trained / "data", tmp_path / "out"
-    translate(TranslateOptions(run=trained, input=data / "test.source.txt", output=out, precision="fp32"))
+    translate(TranslateOptions(run=(trained,), input=data / "test.source.txt", output=out, precision="fp32"))
     theirs = ours(hypotheses=(out,), ref=(data / "test.target.txt",), metrics="bleu,wer")
     heard: list[Event] = []
     options = ScoreOptions(

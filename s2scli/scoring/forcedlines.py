@@ -54,7 +54,7 @@ def forced_lines(options: ScoreOptions, listen: Listener) -> Iterator[str]:
 
     _check(options)
     translator = Translator.load(
-        options.model or options.run,
+        options.model or [options.run],
         device=options.device,
         precision=options.precision,
         threads=options.threads,
