@@ -63,6 +63,25 @@ def _plain(number: float | None) -> str:
     return f"{number:.10g}"
 
 
+def check_range(cls: type[Any], name: str, value: Any, where: str) -> None:
+    """UsageError if a number is outside the range that the field of an option class declares."""
+    metadata = cls.__dataclass_fields__[name].metadata
+    low, high = metadata["low"], metadata["high"]
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return
+    if not math.isfinite(value):
+        raise UsageError(f"{value} is not a number to work with", where=where)
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = (
+            f"at least {_plain(low)}"
+            if high is None
+            else f"at most {_plain(high)}"
+            if low is None
+            else f"from {_plain(low)} to {_plain(high)}"
+        )
+        raise UsageError(f"{value:g} is out of range", where=where, hint=f"It must be {bounds}.")
+
+
 def build(
     cls: type[OptionsT], given: Mapping[str, Any], *, where: Mapping[str, str] | None = None
 ) -> OptionsT:
@@ -84,21 +103,7 @@ def build(
         if name not in known:
             raise UsageError(f"there is no option '{name}'", where=place, hint=nearest(name, known))
         value = _convert(raw, hints[name], place)
-        low, high = known[name].metadata["low"], known[name].metadata["high"]
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            if not math.isfinite(value):
-                raise UsageError(f"{value} is not a number to work with", where=place)
-            below = low is not None and value < low
-            above = high is not None and value > high
-            if below or above:
-                bounds = (
-                    f"at least {_plain(low)}"
-                    if high is None
-                    else f"at most {_plain(high)}"
-                    if low is None
-                    else f"from {_plain(low)} to {_plain(high)}"
-                )
-                raise UsageError(f"{value:g} is out of range", where=place, hint=f"It must be {bounds}.")
+        check_range(cls, name, value, place)
         values[name] = value
     options = cls(**values)
     object.__setattr__(options, "given", frozenset(values))  # frozen, but not yet handed out

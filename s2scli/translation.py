@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+from s2scli.config import TranslateOptions
 from s2scli.errors import UsageError
 from s2scli.model import Hypothesis
-from s2scli.resolve import flag
+from s2scli.resolve import check_range, flag
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +28,15 @@ class SearchOptions:
     attention: bool = False
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            if field.name != "attention":
+                check_range(TranslateOptions, field.name, getattr(self, field.name), flag(field.name))
         drawing = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
         for name, default in drawing.items():
             if not self.sample and getattr(self, name) != default:
                 raise UsageError(
                     "this has an effect only with --sample", where=flag(name), hint="Add --sample."
                 )
-        if self.beam_threshold is not None and self.beam_threshold < 0:
-            raise UsageError("a threshold is 0 or more", where="--beam-threshold")
         if self.beam_threshold and (self.sample or self.beam == 1):
             raise UsageError(
                 "only a beam has hypotheses to give up", where="--beam-threshold", hint="Leave it out."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -202,6 +203,17 @@ def test_options_that_cannot_work_are_refused(trained: Path) -> None:
         SearchOptions(beam=5, n_best=9)
     with pytest.raises(UsageError, match="one translation"):
         SearchOptions(sample=True, n_best=2)
+    wrong: list[dict[str, Any]] = [
+        {"beam": 0},
+        {"beam_threshold": -1.0},
+        {"length_penalty": math.nan},
+        {"sample": True, "temperature": 0.0},
+        {"sample": True, "top_p": 1.5},
+        {"max_length_ratio": -3.0},
+    ]
+    for options in wrong:
+        with pytest.raises(UsageError, match=r"out of range|not a number"):
+            SearchOptions(**options)
     done = run_s2s("translate", "--run", trained, "--n-best", 9, stdin="a\n")
     assert done.returncode == 2
     assert "--beam 9" in done.stderr
