@@ -89,8 +89,8 @@ PAGES = {
         run=run_train,
         summary="Turn training data into a model.",
         text="Trains a recurrent encoder-decoder with attention on the data of a run folder, validates it "
-        "as it goes and keeps the best. Sizes that are not given are chosen from the amount of data. "
-        "Ctrl-C stops it; --resume goes on.",
+        "as it goes and keeps the best. Sizes that are not given are chosen from the amount of data and "
+        "time. Ctrl-C stops it; --resume goes on.",
         examples="  s2s train --run my-run --max-minutes 30",
     ),
     "translate": Page(

@@ -231,7 +231,7 @@ class TrainOptions(Options):
         "Limits",
         low=1,
         unit="epochs",
-        auto="from the amount of data, if no other limit is given",
+        auto="from the amount of data; none with --max-steps",
     )
     max_steps: int | None = option(
         None, "Stop after this many updates.", "Limits", low=1, unit="updates", auto="no limit"
@@ -262,7 +262,7 @@ class TrainOptions(Options):
         low=2,
         high=8192,
         unit="units",
-        auto="from the amount of data",
+        auto="from the amount of data and time",
     )
     embedding: int | None = option(
         None,
@@ -271,13 +271,13 @@ class TrainOptions(Options):
         low=1,
         high=8192,
         unit="units",
-        auto="from the amount of data",
+        auto="from the amount of data and time",
     )
     encoder_layers: int | None = option(
-        None, "Encoder layers.", "Model", low=1, high=16, auto="from the amount of data"
+        None, "Encoder layers.", "Model", low=1, high=16, auto="from the amount of data and time"
     )
     decoder_layers: int | None = option(
-        None, "Decoder layers.", "Model", low=1, high=16, auto="from the amount of data"
+        None, "Decoder layers.", "Model", low=1, high=16, auto="from the amount of data and time"
     )
     bidirectional: bool = option(True, "Encoder that reads in both directions.", "Model")
     residual: bool = option(True, "Residual connections around every layer beyond the first.", "Model")
@@ -312,7 +312,7 @@ class TrainOptions(Options):
         "Regularisation",
         low=0.0,
         high=0.95,
-        auto="from the amount of data",
+        auto="from the amount of data and time",
     )
     dropout_over_time: bool = option(
         True,
@@ -332,7 +332,12 @@ class TrainOptions(Options):
 
     optimizer: Literal["adamw", "adam"] = option("adamw", "Optimiser.", "Optimisation")
     learning_rate: float | None = option(
-        None, "Highest learning rate.", "Optimisation", low=1e-7, high=1.0, auto="from the amount of data"
+        None,
+        "Highest learning rate.",
+        "Optimisation",
+        low=1e-7,
+        high=1.0,
+        auto="from the amount of data and time",
     )
     warmup_steps: int | None = option(
         None,
@@ -340,7 +345,7 @@ class TrainOptions(Options):
         "Optimisation",
         low=0,
         unit="updates",
-        auto="from the amount of data",
+        auto="from the amount of data and time",
     )
     schedule: Literal["cosine", "linear", "inverse-sqrt", "constant"] = option(
         "cosine", "Learning rate after the warm-up.", "Optimisation"
@@ -352,7 +357,7 @@ class TrainOptions(Options):
         "Optimisation",
         low=1,
         unit="tokens",
-        auto="from the amount of data",
+        auto="from the amount of data and time",
     )
     accumulate: int = option(
         1, "Batches whose gradients make one update.", "Optimisation", low=1, unit="batches"

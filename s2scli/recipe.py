@@ -21,7 +21,7 @@ class Recipe:
         model: The architecture.
         options: The user's options with every open one filled in, but for limits that are not set.
         chosen: Names of those that were filled in.
-        total_steps: Updates to the end, None if only the clock ends it.
+        total_steps: Updates to the end; None if only the clock ends it.
         why: Setting → value and where it comes from, for the settings table.
     """
 
@@ -38,6 +38,8 @@ class DataFacts:
 
     Attributes:
         pairs: Training pairs.
+        tokens: Target tokens of one pass over them.
+        speed: Target tokens a second that a training may be expected to make here, roughly.
         source_vocab, target_vocab: Sizes of the vocabularies.
         joint: Whether the two are one.
         strings: Whether both sides are split into characters or symbols: words rather than sentences.
@@ -46,6 +48,8 @@ class DataFacts:
     """
 
     pairs: int
+    tokens: int
+    speed: float
     source_vocab: int
     target_vocab: int
     joint: bool
@@ -54,9 +58,9 @@ class DataFacts:
     batches: Callable[[int], int]
 
 
-def _between(pairs: int, anchors: list[tuple[float, float]]) -> float:
-    """Interpolate over the logarithm of the number of pairs."""
-    x = math.log10(max(1, pairs))
+def _between(amount: float, anchors: list[tuple[float, float]]) -> float:
+    """Interpolate over the logarithm of an amount."""
+    x = math.log10(max(1, amount))
     points = [(math.log10(n), value) for n, value in anchors]
     if x <= points[0][0]:
         return points[0][1]
@@ -97,20 +101,55 @@ def _as_in_the_lecture(options: TrainOptions) -> TrainOptions:
     return replace(options, **LECTURE)
 
 
-def _for_sentences(pairs: int) -> dict[str, Any]:
-    # Small data want small batches and high rates: the number of updates is what limits them.
-    return {
-        "hidden": _rounded(
-            _between(pairs, [(1e3, 256), (1e4, 384), (3e4, 512), (1e6, 768), (5e6, 1024)]), 64
+_UPDATES = 10_000
+"""As many make a good model of sentences; a training with no time for them has smaller batches."""
+
+
+def _for_sentences(options: TrainOptions, data: DataFacts) -> dict[str, Any]:
+    pairs = data.pairs
+    epochs = round(_between(pairs, [(1e4, 40), (3e4, 25), (3e5, 12), (5e6, 4)]))
+    enough = min(8, epochs)
+    if options.max_minutes is not None:
+        # However many minutes there are, more passes would only repeat what is known.
+        epochs = round(_between(pairs, [(1e3, 200), (1e4, 80), (3e4, 30)]))
+    batch = _between(pairs, [(1e4, 400), (3e4, 1000), (3e5, 2000), (5e6, 4000)])
+    tokens = _seen(
+        replace(
+            options,
+            epochs=options.epochs or (epochs if options.max_steps is None else None),
+            batch_tokens=options.batch_tokens or round(batch),
         ),
-        "embedding": _rounded(_between(pairs, [(1e3, 128), (1e4, 256), (3e5, 384), (5e6, 512)]), 64),
-        "encoder_layers": 1 if pairs < 300_000 else 2,
-        "decoder_layers": 1 if pairs < 300_000 else 2,
-        "dropout": round(_between(pairs, [(3e3, 0.35), (3e4, 0.3), (2e5, 0.2), (3e6, 0.1)]), 2),
-        "learning_rate": round(_between(pairs, [(1e4, 3e-3), (3e4, 2e-3), (1e6, 1e-3)]), 5),
-        "batch_tokens": _rounded(_between(pairs, [(1e4, 400), (3e4, 1000), (3e5, 2000), (5e6, 4000)]), 100),
-        "epochs": round(_between(pairs, [(1e4, 40), (3e4, 25), (3e5, 12), (5e6, 4)])),
+        data,
+    )
+    if options.max_steps is None:
+        batch = min(batch, max(400, tokens / _UPDATES))
+    passes = tokens / max(1, data.tokens)
+    # Pairs that are seen less often than it takes teach as much as fewer would.
+    size = pairs * min(1.0, passes / enough)
+    # What is seen often must be protected from being learnt by heart; more data protect themselves.
+    repeated = _between(passes, [(1, 0.1), (4, 0.2), (8, 0.3), (15, 0.4), (28, 0.45)])
+    share = _between(pairs, [(1e4, 0.8), (3e4, 1.0), (3e5, 0.6), (5e6, 0.5)])
+    return {
+        "hidden": _rounded(_between(size, [(1e3, 256), (1e4, 384), (3e4, 512), (1e6, 768), (5e6, 1024)]), 64),
+        "embedding": _rounded(_between(size, [(1e3, 128), (1e4, 256), (3e5, 384), (5e6, 512)]), 64),
+        "encoder_layers": 1 if size < 300_000 else 2,
+        "decoder_layers": 1 if size < 300_000 else 2,
+        "dropout": round(repeated * share, 2),
+        # Small batches and high rates: the number of updates is what limits a short training.
+        "learning_rate": round(_between(batch, [(400, 3e-3), (1000, 2e-3), (3000, 1e-3)]), 5),
+        "batch_tokens": _rounded(batch, 100),
+        "epochs": epochs,
     }
+
+
+def _seen(options: TrainOptions, data: DataFacts) -> float:
+    """How many target tokens the limits let a training see, roughly."""
+    limits = [
+        (options.epochs or 0) * data.tokens,
+        (options.max_minutes or 0) * 60 * data.speed,
+        (options.max_steps or 0) * (options.batch_tokens or 0) * options.accumulate,
+    ]
+    return min(n for n in limits if n)
 
 
 def _for_strings(pairs: int) -> dict[str, Any]:
@@ -141,12 +180,12 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     if options.tie == "all" and not data.joint:
         hint = "Preprocess with --joint, or use --tie target."
         raise UsageError("--tie all needs one vocabulary for both sides", where="--tie", hint=hint)
-    suggested = _for_strings(data.pairs) if data.strings else _for_sentences(data.pairs)
+    suggested = _for_strings(data.pairs) if data.strings else _for_sentences(options, data)
     limited = options.max_steps is not None or options.max_minutes is not None
-    if limited:  # the user has said when to end
-        suggested.pop("epochs")
-    else:
+    if not limited:
         suggested["patience"] = 10
+    elif data.strings or options.max_steps is not None:  # the user has said when to end
+        suggested.pop("epochs")
     if not data.strings or options.attention == "none":
         suggested["relative_positions"] = 0
     suggested["tie"] = "all" if data.joint else "target"
@@ -154,12 +193,14 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     chosen = {name: value for name, value in suggested.items() if not options.sets(name)}
     full = replace(options, **chosen)
     per_epoch = -(-data.batches(full.batch_tokens or 1) // full.accumulate)
-    limits = [n for n in (full.max_steps, full.epochs and full.epochs * per_epoch) if n]
-    total = min(limits) if limits else None
+    total = min((n for n in (full.max_steps, full.epochs and full.epochs * per_epoch) if n), default=None)
+    timed = full.max_minutes is not None
+    expected = int(_seen(full, data) / ((full.batch_tokens or 1) * full.accumulate))
     if full.warmup_steps is None:
-        chosen["warmup_steps"] = min(400, max(1, (total or 4000) // 10))
+        chosen["warmup_steps"] = min(400, max(1, expected // 10))
     if full.validate_every is None:
-        chosen["validate_every"] = min(max(per_epoch, 300 if data.strings else 500), 2000)
+        usual = min(max(per_epoch, 300 if data.strings else 500), 2000)
+        chosen["validate_every"] = max(50, min(usual, expected // 3)) if timed else usual
     full = replace(full, **chosen)
     model = ModelConfig(
         source_vocab=data.source_vocab,
@@ -215,6 +256,8 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
         "patience",
     ]
     reason = f"for {data.pairs:,} {'strings' if data.strings else 'pairs'}"
+    if full.max_minutes is not None:
+        reason += f", {full.max_minutes:g} min"
     texts = {}
     for name in shown:
         value = getattr(full, name)

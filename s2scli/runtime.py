@@ -90,6 +90,16 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     return Runtime(device=chosen, dtype=dtype, kind=kind)
 
 
+def usual_speed(device: Device, threads: int | None) -> float:
+    """Target tokens a second that the training of a model of middle size makes on a common machine.
+
+    Known before anything is measured, and the same whatever else the machine does just now.
+    """
+    if device != "cpu" and torch.cuda.is_available():
+        return 100_000.0
+    return float(3000 * (threads or torch.get_num_threads()) ** 0.8)
+
+
 def keep_kernels(batch_tokens: int | None = None) -> None:
     """Limit how many prepared kernels are kept; this must come before the first product of matrices.
 

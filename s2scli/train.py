@@ -23,7 +23,7 @@ from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, flag
 from s2scli.runfolder import data_folder, trained
-from s2scli.runtime import keep_kernels, set_up, settled
+from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 from s2scli.trainer import Trainer
@@ -124,8 +124,12 @@ class Inputs:
     recipe: Recipe
 
 
-def read_inputs(options: TrainOptions) -> Inputs:
+def read_inputs(options: TrainOptions, processes: int = 1) -> Inputs:
     """Read the data and choose the settings.
+
+    Args:
+        options: See ``s2s train --help``.
+        processes: How many share the work of an update.
 
     Raises:
         S2SError: Data that are damaged; options that do not go together, or not with these data.
@@ -136,6 +140,8 @@ def read_inputs(options: TrainOptions) -> Inputs:
     held_out = HeldOut.read(folder)
     facts = DataFacts(
         pairs=len(data),
+        tokens=int(data.target_lengths.sum()) + len(data),
+        speed=usual_speed(options.device, options.threads) * processes,
         source_vocab=tokenizer.source.vocab_size,
         target_vocab=tokenizer.target.vocab_size,
         joint=tokenizer.joint,
@@ -154,7 +160,7 @@ def _train(
 ) -> TrainingEnded:
     folder = options.run
     runtime = set_up(options.device, options.precision, options.threads)
-    inputs = read_inputs(options)
+    inputs = read_inputs(options, peers.size)
     recipe, tokenizer, data = inputs.recipe, inputs.tokenizer, inputs.data
     keep_kernels(recipe.options.batch_tokens)
     longest = (int(data.source_lengths.max()), int(data.target_lengths.max()))

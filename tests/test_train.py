@@ -282,7 +282,8 @@ def test_the_order_of_data_is_a_function_of_seed_and_epoch(prepared: Path) -> No
 def facts_of(pairs: int, **changes: bool) -> DataFacts:
     sizes = {"source_vocab": 500, "target_vocab": 500, "joint": True, "strings": False, "short_lines": False}
     given: dict[str, Any] = {**sizes, **changes}
-    return DataFacts(pairs=pairs, batches=lambda tokens: -(-20 * pairs // tokens), **given)
+    tokens = 20 * pairs
+    return DataFacts(pairs=pairs, tokens=tokens, speed=3e3, batches=lambda n: -(-tokens // n), **given)
 
 
 @pytest.mark.parametrize("strings", [False, True])
@@ -293,7 +294,40 @@ def test_every_open_setting_is_filled_in(pairs: int, strings: bool) -> None:
     assert settings.total_steps is not None and settings.total_steps > 0
     left = {n for n, v in vars(settings.options).items() if v is None}
     assert left == {"max_steps", "max_minutes", "threads"}
-    assert choose(TrainOptions(max_minutes=1.0), facts).total_steps is None
+    # Sentences are not repeated without end, however many minutes there are.
+    assert (choose(TrainOptions(max_minutes=1.0), facts).total_steps is None) == strings
+
+
+def test_a_training_too_short_for_its_data_is_set_up_as_for_fewer() -> None:
+    many = facts_of(500_000)
+    free = choose(TrainOptions(), many).options
+    short = choose(TrainOptions(max_minutes=10.0), many)  # 1.8 of 10 million tokens
+    few = choose(TrainOptions(), facts_of(10_000)).options
+    for name in ("hidden", "embedding", "encoder_layers", "batch_tokens", "learning_rate"):
+        assert getattr(short.options, name) == pytest.approx(getattr(few, name), rel=0.3), name
+        assert getattr(short.options, name) != getattr(free, name), name
+    assert short.options.dropout == pytest.approx(0.06)
+    assert short.options.warmup_steps == 400 and short.options.validate_every == 1500
+    assert short.why["hidden"].endswith("(for 500,000 pairs, 10 min)")
+    one = choose(TrainOptions(max_minutes=1.0), many).options
+    assert one.warmup_steps == 45 and one.validate_every == 150  # of 450 updates
+    twice = choose(TrainOptions(epochs=2), many).options
+    assert (free.hidden or 0) > (twice.hidden or 0) > (short.options.hidden or 0)
+    assert choose(TrainOptions(max_minutes=10.0, hidden=512, dropout=0.4), many).model.dropout == 0.4
+
+
+def test_a_training_with_time_for_all_is_set_up_as_without_a_limit() -> None:
+    free = choose(TrainOptions(), facts_of(30_000)).options
+    long = choose(TrainOptions(max_minutes=600.0), facts_of(30_000))
+    for name in ("hidden", "embedding", "encoder_layers", "batch_tokens", "learning_rate"):
+        assert getattr(long.options, name) == getattr(free, name), name
+    # Only so often are the pairs repeated, and that is no number of updates that anybody asked for.
+    assert (free.epochs, long.options.epochs, long.total_steps) == (25, 30, 18_000)
+    assert (free.dropout or 0) < (long.options.dropout or 0) == 0.45
+    assert long.options.patience is None
+    assert choose(TrainOptions(max_minutes=600.0, epochs=50), facts_of(30_000)).total_steps == 30_000
+    steps = choose(TrainOptions(max_steps=50_000), facts_of(30_000))
+    assert (steps.options.epochs, steps.total_steps) == (None, 50_000)
 
 
 def test_the_lecture_preset_is_the_lectures_model() -> None:
