@@ -21,7 +21,7 @@ class Recipe:
         model: The architecture.
         options: The user's options with every open one filled in, but for limits that are not set.
         chosen: Names of those that were filled in.
-        total_steps: Updates to the end; None if only the clock ends it.
+        total_steps: Updates to the end; None if the clock will end it.
         why: Setting → value and where it comes from, for the settings table.
     """
 
@@ -195,6 +195,8 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     per_epoch = -(-data.batches(full.batch_tokens or 1) // full.accumulate)
     total = min((n for n in (full.max_steps, full.epochs and full.epochs * per_epoch) if n), default=None)
     timed = full.max_minutes is not None
+    if timed and "epochs" in chosen and _seen(full, data) < (full.epochs or 0) * data.tokens:
+        total = None  # the clock will come first
     expected = int(_seen(full, data) / ((full.batch_tokens or 1) * full.accumulate))
     if full.warmup_steps is None:
         chosen["warmup_steps"] = min(400, max(1, expected // 10))
