@@ -231,7 +231,7 @@ class TrainOptions(Options):
         "Limits",
         low=1,
         unit="epochs",
-        auto="from the amount of data; none with --max-steps",
+        auto="from the amount of data; none with --max-steps, nor for strings with --max-minutes",
     )
     max_steps: int | None = option(
         None, "Stop after this many updates.", "Limits", low=1, unit="updates", auto="no limit"

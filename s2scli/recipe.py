@@ -123,7 +123,7 @@ def _for_sentences(options: TrainOptions, data: DataFacts) -> dict[str, Any]:
     )
     if options.max_steps is None:
         batch = min(batch, max(400, tokens / _UPDATES))
-    passes = tokens / max(1, data.tokens)
+    passes = tokens / data.tokens
     # Pairs that are seen less often than it takes teach as much as fewer would.
     size = pairs * min(1.0, passes / enough)
     # What is seen often must be protected from being learnt by heart; more data protect themselves.
@@ -258,7 +258,7 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
         "patience",
     ]
     reason = f"for {data.pairs:,} {'strings' if data.strings else 'pairs'}"
-    if full.max_minutes is not None:
+    if full.max_minutes is not None and not data.strings:
         reason += f", {full.max_minutes:g} min"
     texts = {}
     for name in shown:

@@ -61,6 +61,10 @@ def has_fast_bf16(device: torch.device) -> bool:
     return any(bool(ask()) for ask in questions if ask is not None)
 
 
+def _device(device: Device) -> torch.device:
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
 def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> Runtime:
     """Choose the device and number format, and set the number of CPU threads.
 
@@ -76,7 +80,7 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
             where="--device",
             hint="Use --device cpu, or check the driver and PyTorch.",
         )
-    chosen = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    chosen = _device(device)
     if precision == "int8" and (chosen.type != "cpu" or not has_int8()):
         raise S2SError(
             "8-bit integers need a CPU with AVX512-VNNI and a build of PyTorch that uses it",
@@ -95,7 +99,7 @@ def usual_speed(device: Device, threads: int | None) -> float:
 
     Known before anything is measured, and the same whatever else the machine does just now.
     """
-    if device != "cpu" and torch.cuda.is_available():
+    if _device(device).type == "cuda":
         return 100_000.0
     return float(3000 * (threads or torch.get_num_threads()) ** 0.8)
 

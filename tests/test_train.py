@@ -309,6 +309,8 @@ def test_a_training_too_short_for_its_data_is_set_up_as_for_fewer() -> None:
     assert short.options.warmup_steps == 400 and short.options.validate_every == 1500
     assert short.total_steps is None  # the clock will come first
     assert short.why["hidden"].endswith("(for 500,000 pairs, 10 min)")
+    words = choose(TrainOptions(max_minutes=10.0), facts_of(500_000, strings=True))  # of any time alike
+    assert words.why["hidden"].endswith("(for 500,000 strings)") and words.options.epochs is None
     one = choose(TrainOptions(max_minutes=1.0), many).options
     assert one.warmup_steps == 45 and one.validate_every == 150  # of 450 updates
     twice = choose(TrainOptions(epochs=2), many).options
