@@ -104,18 +104,17 @@ def usual_speed(device: Device, threads: int | None) -> float:
     return float(3000 * (threads or torch.get_num_threads()) ** 0.8)
 
 
-def keep_kernels(batch_tokens: int | None = None) -> None:
+def keep_kernels(products: int | None = None) -> None:
     """Limit how many prepared kernels are kept; this must come before the first product of matrices.
 
-    Each batch shape wants some twenty of its own. What preparing them takes matters beside small batches
-    alone; elsewhere, more than a few only cost memory. The second limit is that of torch's own store of
-    recurrent kernels, each of which holds its working memory: a thousand shapes would be gigabytes.
+    A batch shape wants a recurrent kernel for each layer and direction, each of which holds its working
+    memory in torch's own store: a thousand shapes would be gigabytes.
 
     Args:
-        batch_tokens: Tokens of a batch in training.
+        products: Kernels of products of matrices that are kept; None for as many as the library keeps.
     """
-    kept = 512 if batch_tokens is not None and batch_tokens <= 600 else 128
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(kept))
+    if products is not None:
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(products))
     os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
 
 

@@ -162,7 +162,7 @@ def _train(
     runtime = set_up(options.device, options.precision, options.threads)
     inputs = read_inputs(options, peers.size)
     recipe, tokenizer, data = inputs.recipe, inputs.tokenizer, inputs.data
-    keep_kernels(recipe.options.batch_tokens)
+    keep_kernels()
     longest = (int(data.source_lengths.max()), int(data.target_lengths.max()))
     info = checkpoint.ModelInfo(model=recipe.model, max_source_length=longest[0])
     trainer = Trainer(recipe, data, folder, runtime, fingerprint, peers)

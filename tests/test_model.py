@@ -201,6 +201,32 @@ def test_fused_loss_equals_torch(smoothing: float) -> None:
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
 
 
+def test_rows_beyond_the_last_target_do_not_count() -> None:
+    torch.manual_seed(0)
+    tensors = [torch.randn(90, 8), torch.randn(50, 8), torch.randn(50)]
+    target = torch.randint(0, 50, (70,))
+    whole = [t.clone().requires_grad_() for t in tensors]
+    cut = [t.clone().requires_grad_() for t in (tensors[0][:70], *tensors[1:])]
+    for given in (whole, cut):
+        smoothed_cross_entropy(*given, target, 0.1)[0].backward()
+    assert whole[0].grad is not None
+    assert (whole[0].grad[70:] == 0).all()
+    torch.testing.assert_close(whole[0].grad[:70], cut[0].grad)
+    for a, b in zip(whole[1:], cut[1:], strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.35])
+def test_dropout_drops_as_many_as_it_says_wherever_they_stand(rate: float) -> None:
+    torch.manual_seed(0)
+    mask = Dropout(rate, over_time=False).train().mask(torch.empty(8, 50_001))
+    # Units are drawn eight at a time: each of the eight must have the same chance.
+    for first in range(8):
+        part = mask.flatten()[first::8]
+        assert abs((part == 0).float().mean() - rate) < 0.005
+        assert abs(part.mean() - 1) < 0.01
+
+
 def test_dropout_over_time_drops_the_same_units_at_every_step() -> None:
     x = torch.ones(4, 7, 50)
     same = Dropout(0.5, over_time=True).train()(x)

@@ -35,7 +35,7 @@ ours() {
 train_onmt() {
   local out=$models/$1
   mkdir -p "$out"
-  sed -e "s#DATA#$data#; s#OUT#$out#" "$here/onmt.yaml" > "$out/config.yaml"
+  sed -e "s#DATA#$data#g; s#OUT#$out#" "$here/onmt.yaml" > "$out/config.yaml"
   # At the end of its time a training has left its last checkpoint.
   timeout "${minutes}m" "$peers/onmt/bin/onmt_train" -config "$out/config.yaml" "${@:2}" || [ $? = 124 ]
   ln -sf "$(ls -v "$out"/model_step_*.pt | tail -1)" "$out/model.pt"
@@ -49,7 +49,7 @@ onmt() {
 
 joey() {
   mkdir -p "$models"
-  sed -e "s#DATA#$data#; s#OUT#$models/joey#" "$here/joeynmt.yaml" > "$models/joeynmt.yaml"
+  sed -e "s#DATA#$data#g; s#OUT#$models/joey#" "$here/joeynmt.yaml" > "$models/joeynmt.yaml"
   timeout "${minutes}m" "$peers/joey/bin/python" -m joeynmt train "$models/joeynmt.yaml" --skip-test || [ $? = 124 ]
 }
 

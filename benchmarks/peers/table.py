@@ -44,7 +44,15 @@ def speeds(searches: Sequence[Found], systems: Sequence[System], texts: Sequence
     for f in searches:
         columns.append((f"p50 / p95 {names[f['beam']]}, ms", lambda name, f=f: waits(f["latency"][name])))
     head = ["system", *(label for label, _ in columns)]
-    return rows([head, *([s.name, *(cell(s.name) for _, cell in columns)] for s in systems)])
+    return rows([head, *([s.name, *(known(cell, s.name) for _, cell in columns)] for s in systems)])
+
+
+def known(cell: Callable[[str], str], name: str) -> str:
+    """What a cell says of a system; a dash where it was left out of that search."""
+    try:
+        return cell(name)
+    except KeyError:
+        return "–"
 
 
 def speed(result: Found) -> str:
@@ -57,7 +65,8 @@ def bleu(result: Found) -> str:
 
 def lengths(searches: Sequence[Found], text: str, name: str) -> str:
     """Target tokens of a line, end included: a system that writes less has less to do."""
-    return " / ".join(f"{f['texts'][text][name]['tokens_per_line']:.1f}" for f in searches)
+    results = [f["texts"][text][name] for f in searches if name in f["texts"][text]]
+    return " / ".join(f"{result['tokens_per_line']:.1f}" for result in results)
 
 
 def waits(result: Found) -> str:
@@ -65,7 +74,8 @@ def waits(result: Found) -> str:
 
 
 def memory(searches: Sequence[Found], name: str) -> float:
-    return max(result[name]["megabytes"] for f in searches for result in f["texts"].values())
+    results = (result for f in searches for result in f["texts"].values())
+    return max(result[name]["megabytes"] for result in results if name in result)
 
 
 def floors(found: Sequence[Found], systems: Sequence[System], text: str) -> str:
@@ -84,7 +94,7 @@ def floors(found: Sequence[Found], systems: Sequence[System], text: str) -> str:
     lines = [head]
     for f in found:
         for system in systems:
-            if system.pieces:
+            if system.name not in f["floor"]:
                 continue
             limits, result = f["floor"][system.name], f["texts"][text][system.name]
             reached = result["sentences_per_second"]["median"]

@@ -2,7 +2,8 @@
 
 The logits of a batch, N target tokens times V words, are the largest tensor of a
 training step. Computing the loss and its gradient in one go over blocks of rows that
-stay in the processor's cache replaces several passes over memory by one.
+stay in the processor's cache replaces several passes over memory by one, and the
+gradient takes the place of the logits.
 """
 
 from __future__ import annotations
@@ -27,34 +28,34 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         smoothing: float,
         needs_gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        rows, vocab = vectors.size(0), weight.size(0)
-        cast_weight, cast_bias = weight.to(vectors.dtype), bias.to(vectors.dtype)
-        gradient = vectors.new_empty(rows, vocab) if needs_gradient else None
-        block = max(1, _BLOCK // vocab) if vectors.device.type == "cpu" else rows
-        smoothed = vectors.new_zeros((), dtype=torch.float32)
-        plain = torch.zeros_like(smoothed)
-        for begin in range(0, rows, max(1, block)):
+        rows, vocab = target.size(0), weight.size(0)
+        cast_weight = weight.to(vectors.dtype)
+        logits = torch.addmm(bias.to(vectors.dtype), vectors, cast_weight.t())
+        smoothed, plain = torch.zeros(2, device=vectors.device).unbind()
+        bias_gradient = torch.zeros_like(bias)
+        block = max(1, _BLOCK // vocab) if vectors.device.type == "cpu" else max(1, rows)
+        for begin in range(0, rows, block):
             end = min(begin + block, rows)
-            logits = torch.addmm(cast_bias, vectors[begin:end], cast_weight.t())
-            log_p = torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+            log_p = torch.log_softmax(logits[begin:end], dim=-1, dtype=torch.float32)
             index = target[begin:end].unsqueeze(1)
             nll = -log_p.gather(1, index).sum()
             plain += nll
             smoothed += (1 - smoothing) * nll
             if smoothing:
                 smoothed -= smoothing / vocab * log_p.sum()
-            if gradient is not None:
+            if needs_gradient:
                 # d loss / d logits = p - (1 - ε) onehot - ε/V
                 p = log_p.exp_()
                 p.scatter_add_(1, index, torch.full_like(index, -(1 - smoothing), dtype=p.dtype))
                 if smoothing:
                     p -= smoothing / vocab
-                gradient[begin:end] = p
-        if gradient is not None:
+                logits[begin:end] = p
+                bias_gradient += p.sum(0)
+        if needs_gradient:
+            gradient = logits
+            gradient[rows:] = 0
             ctx.save_for_backward(
-                gradient @ cast_weight,
-                (gradient.t() @ vectors).to(weight.dtype),
-                gradient.sum(0, dtype=torch.float32).to(bias.dtype),
+                gradient @ cast_weight, (gradient.t() @ vectors).to(weight.dtype), bias_gradient
             )
         ctx.mark_non_differentiable(plain)
         return smoothed, plain
@@ -75,10 +76,10 @@ def smoothed_cross_entropy(
     -(1 - ε) log p_y - (ε / V) Σ_v log p_v (Szegedy et al. 2016, section 7).
 
     Args:
-        vectors: (N, e), in the working precision.
+        vectors: (N, e), in the working precision; rows beyond the last target do not count.
         weight: (V, e); may be held in a wider format, its gradient comes back in it.
         bias: (V,).
-        target: (N,) ids.
+        target: (M,) ids, M ≤ N.
         smoothing: ε.
 
     Returns:

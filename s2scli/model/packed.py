@@ -16,6 +16,16 @@ Kind = Literal["fp32", "bf16", "int8"]
 Multiply = Callable[[Tensor], Tensor]
 """x (N, k) to x Wᵀ + b (N, m)."""
 
+_ROWS = 32
+"""Beyond twice this, the number of rows is a multiple of it."""
+
+
+def filled(x: Tensor) -> Tensor:
+    """x (N, …) with rows of 0 behind: each number of rows wants a kernel of its own."""
+    rows = x.size(0)
+    surplus = -rows % _ROWS if rows > 2 * _ROWS else 0
+    return torch.nn.functional.pad(x, (0,) * (2 * x.dim() - 1) + (surplus,)) if surplus else x
+
 
 def has_int8() -> bool:
     """Whether this build of torch has the 8-bit kernels, and the processor the instructions for them."""

@@ -13,6 +13,7 @@ from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
 from s2scli.model.encoder import Encoded, Encoder
 from s2scli.model.loss import smoothed_cross_entropy
+from s2scli.model.packed import filled
 from s2scli.model.rnn import RNNLayer
 
 
@@ -117,7 +118,7 @@ class Seq2Seq(nn.Module):
         """The loss of the batch's target tokens, padding left out."""
         vectors, _ = self.vectors(batch)
         useful = vectors.flatten(0, 1).index_select(0, batch.positions)
-        useful = self._narrow(self.decoder.dropout(useful.unsqueeze(1)).squeeze(1))
+        useful = self._narrow(filled(self.decoder.dropout(useful.unsqueeze(1)).squeeze(1)))
         target = batch.target.flatten().index_select(0, batch.positions)
         smoothed, plain = smoothed_cross_entropy(
             useful, self.output.weight, self.output.bias, target, smoothing

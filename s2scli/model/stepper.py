@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from s2scli.model.cells import Cells
-from s2scli.model.packed import Kind, Multiply, pack
+from s2scli.model.packed import Kind, Multiply, filled, pack
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
@@ -29,15 +29,6 @@ from s2scli.model.steplayer import StepLayer, tanh
 
 _MULTIPLE = 64
 """The output layer gets so many columns, or several times as many; the surplus has probability 0."""
-_ROWS = 32
-"""Beyond twice this, the number of rows is a multiple of it."""
-
-
-def filled(x: Tensor) -> Tensor:
-    """x (N, …) with rows of 0 behind: each number of rows wants a kernel of its own."""
-    rows = x.size(0)
-    surplus = -rows % _ROWS if rows > 2 * _ROWS else 0
-    return torch.nn.functional.pad(x, (0,) * (2 * x.dim() - 1) + (surplus,)) if surplus else x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +116,7 @@ class Stepper:
         combine = decoder.combine.weight.detach()
         encoder_bound = float(config.encoder_layers if config.residual else 1)
         if decoder.attention is not None:
-            self.attention = copy.deepcopy(decoder.attention).to(self.dtype)
+            self.attention = copy.deepcopy(decoder.attention).float()
             # A learnt projection of encoder states is not bounded as they are.
             bounded = None if config.values == "projected" else encoder_bound
             self.from_value = pack(combine[:, : config.hidden], None, kind, bound=bounded)
@@ -168,10 +159,12 @@ class Stepper:
         first = self.model.decoder.start(encoded)
         keys = values = encoded.outputs[:, :0]  # without attention, nothing of it is ever read
         if self.attention is not None:
-            memory = self.attention.memory(encoded.outputs.to(self.dtype), encoded.mask)
+            memory = self.attention.memory(encoded.outputs.float(), encoded.mask)
             keys = memory.keys
-            values = self.from_value(memory.values.flatten(0, 1)).view_as(memory.values)
-        padding = torch.zeros(encoded.mask.shape, dtype=self.dtype, device=source.device)
+            values = (
+                self.from_value(memory.values.flatten(0, 1).to(self.dtype)).view_as(memory.values).float()
+            )
+        padding = torch.zeros(encoded.mask.shape, device=source.device)
         output = self.output
         if shortlist is not None:
             chosen, allowed = shortlist.of(source)
@@ -232,11 +225,11 @@ class Stepper:
         if self.attention is None:
             return tanh(mixed.float()).to(self.dtype), None
         count, steps = cells.count, range(state.steps, state.steps + 1)
-        scores = self.attention.score(cells.spread(states[:count]), state.keys, steps)
+        scores = self.attention.score(cells.spread(states[:count].float()), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         # W_s s + b + Σ α_i (W_a h_i)
-        vectors = cells.gather(torch.baddbmm(cells.spread(mixed[:count]), weights, state.values))
-        return tanh(filled(vectors).float()).to(self.dtype), weights
+        vectors = cells.gather(torch.baddbmm(cells.spread(mixed[:count].float()), weights, state.values))
+        return tanh(filled(vectors)).to(self.dtype), weights
 
     def _log_probabilities(self, vectors: Tensor, state: StepperState) -> Tensor:
         """log p(y | s̃) (N, C) for s̃ (P, h)."""
