@@ -104,17 +104,12 @@ def usual_speed(device: Device, threads: int | None) -> float:
     return float(3000 * (threads or torch.get_num_threads()) ** 0.8)
 
 
-def keep_kernels(products: int | None = None) -> None:
-    """Limit how many prepared kernels are kept; this must come before the first product of matrices.
+def keep_kernels() -> None:
+    """Limit how many recurrent kernels are kept; this must come before the first of them.
 
-    A batch shape wants a recurrent kernel for each layer and direction, each of which holds its working
-    memory in torch's own store: a thousand shapes would be gigabytes.
-
-    Args:
-        products: Kernels of products of matrices that are kept; None for as many as the library keeps.
+    A batch shape wants one for each layer and direction, and each holds its working memory in torch's own
+    store: a thousand shapes would be gigabytes.
     """
-    if products is not None:
-        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(products))
     os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
 
 

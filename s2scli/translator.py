@@ -114,7 +114,7 @@ class Translator:
             S2SError: No model, a damaged one or one of another version, or several that do not fit together.
         """
         runtime = set_up(device, precision, threads)
-        keep_kernels(128)
+        keep_kernels()
         paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
         folders = find_models(paths, listen)
         (model, *others), tokenizer, longest = load_models(folders)
