@@ -263,7 +263,7 @@ def main() -> None:
         systems += [System(**entry) for entry in described["system"]]
     if arguments.only:
         systems = [system for system in systems if any(word in system.name for word in arguments.only)]
-    first = Setting(beam=arguments.beams[0], batch=64, threads=max(arguments.threads), ratio=1.0)
+    first = Setting(beam=max(arguments.beams), batch=64, threads=max(arguments.threads), ratio=1.0)
     systems = working(systems, texts[0], first)
     if not systems or systems[0].pieces:
         parser.error("the floor and the lengths need this project's own translations; --only leaves none")

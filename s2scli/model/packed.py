@@ -61,6 +61,9 @@ def _bf16(weight: Tensor, bias: Tensor | None) -> Multiply:
 
 _ZERO = 128
 """The unsigned byte that stands for 0: the kernels want unsigned inputs and signed weights."""
+_FEWEST = 8
+"""Rows of an 8-bit product, at least. For fewer, some processors have a kernel that rounds otherwise, and a
+translation would depend on how many are made together."""
 
 
 def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
@@ -74,10 +77,13 @@ def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
     def product(x: Tensor, steps: float, add: Tensor | None) -> Tensor:
         # Half a step more, and what is cut off behind the point has been rounded.
         whole_x = torch.add(_ZERO + 0.5, x, alpha=steps).clamp_(0, 255).to(torch.uint8)
+        rows = x.size(0)
+        if rows < _FEWEST:
+            whole_x = torch.nn.functional.pad(whole_x, (0, 0, 0, _FEWEST - rows))
         result: Tensor = multiply(
             whole_x, 1 / steps, _ZERO, laid_out, scales, zeros, add, 1.0, 0, torch.float32, "none", [], ""
         )
-        return result
+        return result[:rows]
 
     if bound is not None:
         steps = 127 / bound
