@@ -15,8 +15,8 @@ from torch import Tensor
 from s2scli.config import BOS, EOS
 from s2scli.model import Hypothesis, SearchLimits, beam_search, forced_search, greedy_search
 from s2scli.model.batch import pad
-from s2scli.model.beam import top
 from s2scli.model.cells import Cells
+from s2scli.model.continuations import continuations, most_probable
 from s2scli.model.packed import Kind, has_int8, pack
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper, StepperState
@@ -113,16 +113,40 @@ def test_an_eight_bit_product_is_as_exact_as_its_steps(bound: float | None) -> N
     torch.testing.assert_close(found, alone, atol=0.0, rtol=0.0)
 
 
-@pytest.mark.parametrize("columns", [64, 256, 640, 1000])
-@pytest.mark.parametrize("k", [1, 5, 32])
-def test_top_is_topk(columns: int, k: int) -> None:
-    x = torch.randn(3, 2, columns, generator=torch.Generator().manual_seed(columns + k))
-    x[0, 0, 7::64] += 5.0  # the largest all in one group
-    x[1, 1, 5:] = -torch.inf
-    values, indices = top(x, k)
-    expected, _ = x.topk(k, dim=-1)
-    assert torch.equal(values, expected)
-    assert torch.equal(x.gather(-1, indices), values)
+@pytest.mark.parametrize("columns", [3, 64, 256, 640, 1000])
+@pytest.mark.parametrize("k", [1, 5])
+def test_continuations_are_the_best_of_all(columns: int, k: int) -> None:
+    generator = torch.Generator().manual_seed(columns + k)
+    live = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
+    cells = Cells.where(live)
+    log_p = torch.randn(cells.count, columns, generator=generator)
+    log_p[0, 7::64] += 5.0  # the largest all in one group
+    log_p[1, 5:] = -torch.inf
+    total = torch.randn(3, 5, generator=generator).masked_fill(~live, -torch.inf)
+    found = continuations(log_p, total, cells, k)
+    everything = (total.unsqueeze(2) + cells.spread(log_p)).masked_fill(~live.unsqueeze(2), -torch.inf)
+    expected, _ = everything.flatten(1).topk(k, dim=1)
+    assert torch.equal(found.log_p, expected)
+    there = expected > -torch.inf
+    where = found.parent * columns + found.token
+    assert torch.equal(everything.flatten(1).gather(1, where)[there], expected[there])
+    assert torch.equal(cells.numbers(total).gather(1, found.parent)[there], found.hypothesis[there])
+    assert all(len(set(row.tolist())) == k for row in where[:1])
+
+
+def test_the_most_probable_token_of_each_row() -> None:
+    x = torch.randn(9, 320, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(most_probable(x), x.argmax(dim=1))
+
+
+@pytest.mark.parametrize("kind", ["fp32", "bf16"])
+def test_a_row_of_a_product_does_not_depend_on_the_others(kind: Kind) -> None:
+    torch.manual_seed(1)
+    multiply = pack(torch.randn(192, 128) * 0.1, torch.randn(192), kind)
+    x = torch.randn(40, 128).to(torch.bfloat16 if kind == "bf16" else torch.float32)
+    together = multiply(x)
+    for rows in (1, 2, 7, 15, 16, 33):
+        torch.testing.assert_close(multiply(x[:rows]), together[:rows], atol=0.0, rtol=0.0)
 
 
 def test_a_shortlist_leaves_only_its_tokens() -> None:

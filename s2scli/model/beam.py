@@ -10,26 +10,9 @@ from torch import Tensor
 
 from s2scli.config import BOS, EOS
 from s2scli.model.cells import Cells
+from s2scli.model.continuations import continuations
 from s2scli.model.search import History, SearchLimits, StateT, StepModel
 from s2scli.model.trail import NOTHING, Hypothesis, Trail
-
-_GROUPS = 64
-"""Columns are looked through in so many interleaved groups."""
-
-
-def top(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of each row of x (…, V) and their columns, as `torch.topk` gives them.
-
-    Where V allows it, the largest of each of 64 groups of columns are found first, in one
-    pass that the processor's vector units do; the k largest can stand in k groups at most.
-    """
-    if x.size(-1) % _GROUPS or x.size(-1) < 4 * _GROUPS or k > _GROUPS // 2:
-        return x.topk(k, dim=-1)
-    grouped = x.view(*x.shape[:-1], -1, _GROUPS)  # column c stands in group c mod 64
-    groups = grouped.amax(dim=-2).topk(k, dim=-1).indices.unsqueeze(-2)
-    few = grouped.gather(-1, groups.expand(*grouped.shape[:-1], k)).flatten(-2)
-    values, at = few.topk(k, dim=-1)
-    return values, at // k * _GROUPS + groups.squeeze(-2).gather(-1, at % k)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,14 +122,9 @@ def beam_search(
         log_p = history.allowed(log_p)
         ending = total + cells.spread(log_p[:, EOS])  # (b, k)
         log_p[:, EOS] = -math.inf
-        # The best of each hypothesis first, and only then across the hypotheses of a sentence.
-        width = min(beam, log_p.size(1))
-        best, best_token = (cells.spread(found) for found in top(log_p, width))
-        candidates = (total.unsqueeze(2) + best).flatten(1)  # (b, k·width)
-        # Of a model whose weights are no numbers nothing is found, rather than tokens that do not exist.
-        total, chosen = candidates.nan_to_num_(nan=-math.inf, neginf=-math.inf).topk(beam, dim=-1)
-        parent, following = chosen // width, best_token.flatten(1).gather(1, chosen)
-        trail.add(rows, parent, following)
+        found = continuations(log_p, total, cells, beam)
+        total = found.log_p
+        trail.add(rows, found.parent, found.token)
 
         # EOS counts where it is among the best `beam` of all continuations, itself included.
         rank = (total.unsqueeze(1) > ending.unsqueeze(2)).sum(-1) + (
@@ -167,10 +145,8 @@ def beam_search(
             results.put(rows[stopped], done.select(stopped))
             keep = (~stopped).nonzero().squeeze(1)
             rows, total, finished, pool = rows[keep], total[keep], finished[keep], pool.select(keep)
-            parent, following = parent[keep], following[keep]
-        before = cells.numbers(total)[keep]
         cells = Cells.where(total > -math.inf)
-        hypotheses, tokens = cells.gather(before.gather(1, parent)), cells.gather(following)
+        hypotheses, tokens = cells.gather(found.hypothesis[keep]), cells.gather(found.token[keep])
         state = state.select(keep, hypotheses, cells)
         history.follow(hypotheses, tokens)
     return _read(trail, results, limits.length_penalty)

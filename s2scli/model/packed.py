@@ -1,7 +1,7 @@
 """Matrices in the form that multiplies fastest when search calls them thousands of times.
 
-Held once in the working number format: fp32; bf16, laid out as the processor's kernels want it;
-or 8-bit integers, a quarter of the bytes and up to four times the multiplications per second.
+Held once in the working number format, laid out as the processor's kernels want it: fp32; bf16; or
+8-bit integers, a quarter of the bytes and up to four times the multiplications per second.
 """
 
 from __future__ import annotations
@@ -43,20 +43,27 @@ def pack(weight: Tensor, bias: Tensor | None, kind: Kind, *, bound: float | None
     """
     if kind == "int8":
         return _int8(weight, bias, bound)
-    if kind == "bf16":
-        return _bf16(weight.bfloat16(), None if bias is None else bias.bfloat16())
-    plain = weight.contiguous()
-    return lambda x: torch.nn.functional.linear(x, plain, bias)
+    number = torch.bfloat16 if kind == "bf16" else torch.float32
+    return _floating(weight.to(number).contiguous(), None if bias is None else bias.to(number))
 
 
-def _bf16(weight: Tensor, bias: Tensor | None) -> Multiply:
-    plain = weight.contiguous()
-    # As torch's compiler calls them: the same product, without laying the weights out anew at each call.
-    if plain.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return lambda x: torch.nn.functional.linear(x, plain, bias)
-    laid_out = torch.ops.mkldnn._reorder_linear_weight(plain, None)
+def _floating(weight: Tensor, bias: Tensor | None) -> Multiply:
+    # As torch's compiler calls them: the same product, without laying the weights out anew at each call. And
+    # a row of it is the same to the last bit however many there are; those of MKL differ for less than 16.
+    if weight.device.type != "cpu" or not _laid_out_by_library(weight.dtype):
+        return lambda x: torch.nn.functional.linear(x, weight, bias)
+    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     linear = torch.ops.mkldnn._linear_pointwise
     return lambda x: linear(x, laid_out, bias, "none", [], "")
+
+
+def _laid_out_by_library(number: torch.dtype) -> bool:
+    """Whether this build of torch has the library, and the library kernels for the number format here."""
+    library = torch.ops.mkldnn
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not available or not hasattr(library, "_reorder_linear_weight"):
+        return False
+    return number != torch.bfloat16 or bool(library._is_mkldnn_bf16_supported())
 
 
 _ZERO = 128
@@ -92,7 +99,7 @@ def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
     def by_row(x: Tensor) -> Tensor:
         # A scale of the whole batch would make a translation depend on its neighbours.
         largest = x.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12)
-        result = product(x / largest, 127.0, None).mul_(largest)
-        return result if bias is None else result.add_(bias)
+        result = product(x / largest, 127.0, None)
+        return result.mul_(largest) if bias is None else torch.addcmul(bias, result, largest, out=result)
 
     return by_row

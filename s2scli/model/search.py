@@ -17,6 +17,7 @@ from torch import Tensor
 
 from s2scli.config import BOS, EOS, PAD
 from s2scli.model.cells import Cells
+from s2scli.model.continuations import most_probable
 from s2scli.model.trail import Hypothesis, Trail
 
 
@@ -152,7 +153,7 @@ def greedy_search(model: StepModel[StateT], state: StateT, limits: SearchLimits)
     Returns:
         One hypothesis for each sentence, in order.
     """
-    return _one_path(model, state, limits, lambda log_p, rows, t: log_p.argmax(dim=-1))
+    return _one_path(model, state, limits, lambda log_p, rows, t: most_probable(log_p))
 
 
 def sample_search(

@@ -228,7 +228,7 @@ class Stepper:
         scores = self.attention.score(cells.spread(states[:count].float()), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         # W_s s + b + Σ α_i (W_a h_i)
-        vectors = cells.gather(torch.baddbmm(cells.spread(mixed[:count].float()), weights, state.values))
+        vectors = cells.gather(torch.bmm(weights, state.values)).add_(mixed[:count])
         return tanh(filled(vectors)).to(self.dtype), weights
 
     def _log_probabilities(self, vectors: Tensor, state: StepperState) -> Tensor:
@@ -237,4 +237,6 @@ class Stepper:
         logits = output.logits(vectors if self.narrow is None else self.narrow(vectors))[:count]
         if output.allowed is not None:
             logits.add_(output.allowed.index_select(0, state.cells.sentences(output.allowed)))
-        return torch.log_softmax(logits, dim=-1, dtype=torch.float32)
+        logits = logits.float()
+        # In its own place: the logits are the largest tensor of a step, and another one would be new memory.
+        return torch.log_softmax(logits, dim=-1, out=logits)
