@@ -6,15 +6,21 @@ Held once in the working number format, laid out as the processor's kernels want
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 Kind = Literal["fp32", "bf16", "int8"]
-Multiply = Callable[[Tensor], Tensor]
-"""x (N, k) to x Wᵀ + b (N, m)."""
+
+
+class Multiply(Protocol):
+    """A matrix W (m, k) and a bias b (m,), if there is one."""
+
+    def __call__(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """x (N, k) to x Wᵀ + b (N, m), added to ``onto`` (N, m) if it is given, whose place it may take."""
+        ...
+
 
 _ROWS = 32
 """Beyond twice this, the number of rows is a multiple of it."""
@@ -51,10 +57,25 @@ def _floating(weight: Tensor, bias: Tensor | None) -> Multiply:
     # As torch's compiler calls them: the same product, without laying the weights out anew at each call. And
     # a row of it is the same to the last bit however many there are; those of MKL differ for less than 16.
     if weight.device.type != "cpu" or not _laid_out_by_library(weight.dtype):
-        return lambda x: torch.nn.functional.linear(x, weight, bias)
+
+        def plain(x: Tensor, onto: Tensor | None = None) -> Tensor:
+            result = torch.nn.functional.linear(x, weight, bias)
+            return result if onto is None else result.add_(onto)
+
+        return plain
+
     laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, None)
     linear = torch.ops.mkldnn._linear_pointwise
-    return lambda x: linear(x, laid_out, bias, "none", [], "")
+
+    def product(x: Tensor, onto: Tensor | None = None) -> Tensor:
+        result: Tensor
+        if onto is None:
+            result = linear(x, laid_out, bias, "none", [], "")
+        else:
+            result = linear.binary(x, onto, laid_out, bias, "add")
+        return result
+
+    return product
 
 
 def _laid_out_by_library(number: torch.dtype) -> bool:
@@ -81,25 +102,32 @@ def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
     zeros = torch.zeros(weight.size(0), dtype=torch.int32)
     multiply = torch.ops.onednn.qlinear_pointwise
 
-    def product(x: Tensor, steps: float, add: Tensor | None) -> Tensor:
+    def product(x: Tensor, steps: float, add: Tensor | None, onto: Tensor | None) -> Tensor:
         # Half a step more, and what is cut off behind the point has been rounded.
         whole_x = torch.add(_ZERO + 0.5, x, alpha=steps).clamp_(0, 255).to(torch.uint8)
         rows = x.size(0)
         if rows < _FEWEST:
-            whole_x = torch.nn.functional.pad(whole_x, (0, 0, 0, _FEWEST - rows))
-        result: Tensor = multiply(
-            whole_x, 1 / steps, _ZERO, laid_out, scales, zeros, add, 1.0, 0, torch.float32, "none", [], ""
-        )
+            surplus = (0, 0, 0, _FEWEST - rows)
+            whole_x = torch.nn.functional.pad(whole_x, surplus)
+            onto = onto if onto is None else torch.nn.functional.pad(onto, surplus)
+        given = (whole_x, 1 / steps, _ZERO, laid_out, scales, zeros)
+        made = (1.0, 0, torch.float32)
+        result: Tensor
+        if onto is None:
+            result = multiply(*given, add, *made, "none", [], "")
+        else:
+            result = multiply.binary(*given, onto, add, *made, 1.0, 0, "sum", 1.0, "none", [], "")
         return result[:rows]
 
     if bound is not None:
         steps = 127 / bound
-        return lambda x: product(x, steps, bias)
+        return lambda x, onto=None: product(x, steps, bias, onto)
 
-    def by_row(x: Tensor) -> Tensor:
+    def by_row(x: Tensor, onto: Tensor | None = None) -> Tensor:
         # A scale of the whole batch would make a translation depend on its neighbours.
         largest = x.abs().amax(dim=1, keepdim=True).clamp_min_(1e-12)
-        result = product(x / largest, 127.0, None)
-        return result.mul_(largest) if bias is None else torch.addcmul(bias, result, largest, out=result)
+        result = product(x / largest, 127.0, None, None)
+        result = result.mul_(largest) if bias is None else torch.addcmul(bias, result, largest, out=result)
+        return result if onto is None else result.add_(onto)
 
     return by_row

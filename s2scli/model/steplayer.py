@@ -74,9 +74,7 @@ class StepLayer:
         """Tokens (N,), other inputs (N, d) or None and the state (N, h) to the next state."""
         embedded, h = self._embedded(ids), hidden.size(1)
         if cell is not None:
-            gates = self.from_state(hidden if x is None else torch.cat([x, hidden], dim=1))
-            if embedded is not None:
-                gates = gates.add_(embedded)
+            gates = self.from_state(hidden if x is None else torch.cat([x, hidden], dim=1), onto=embedded)
             i, f, g, o = gates.float().sigmoid_().chunk(4, dim=1)
             cell = (cell * f).addcmul_(i, g.mul_(2.0).sub_(1.0))
             return tanh(cell).mul_(o).to(hidden.dtype), cell

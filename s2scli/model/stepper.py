@@ -221,15 +221,14 @@ class Stepper:
 
     def _attend(self, states: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None]:
         """Equations 1-5: decoder states s (P, h) to s̃ (P, h) and α (B, k, S)."""
-        mixed, cells = self.combine(states), state.cells
         if self.attention is None:
-            return tanh(mixed.float()).to(self.dtype), None
-        count, steps = cells.count, range(state.steps, state.steps + 1)
-        scores = self.attention.score(cells.spread(states[:count].float()), state.keys, steps)
+            return tanh(self.combine(states).float()).to(self.dtype), None
+        cells, steps = state.cells, range(state.steps, state.steps + 1)
+        scores = self.attention.score(cells.spread(states[: cells.count].float()), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
-        # W_s s + b + Σ α_i (W_a h_i)
-        vectors = cells.gather(torch.bmm(weights, state.values)).add_(mixed[:count])
-        return tanh(filled(vectors)).to(self.dtype), weights
+        attended = cells.gather(torch.bmm(weights, state.values))  # Σ α_i (W_a h_i)
+        mixed = self.combine(states, onto=filled(attended).to(self.dtype))
+        return tanh(mixed.float()).to(self.dtype), weights
 
     def _log_probabilities(self, vectors: Tensor, state: StepperState) -> Tensor:
         """log p(y | s̃) (N, C) for s̃ (P, h)."""
