@@ -162,8 +162,8 @@ def _for_strings(pairs: int) -> dict[str, Any]:
         # A few thousand strings teach by themselves what stands where.
         "relative_positions": 8 if pairs < 2000 else 0,
         "dropout": round(_between(pairs, [(1e4, 0.5), (1e5, 0.3), (1e6, 0.1)]), 2),
-        "learning_rate": round(_between(pairs, [(1e4, 3e-3), (1e5, 2e-3), (1e6, 1e-3)]), 5),
-        "batch_tokens": _rounded(_between(pairs, [(4e3, 300), (1e5, 1000), (1e6, 3000)]), 100),
+        "learning_rate": round(_between(pairs, [(1e3, 3e-3), (4e3, 4e-3), (1e5, 2e-3), (1e6, 1e-3)]), 5),
+        "batch_tokens": _rounded(_between(pairs, [(1e3, 300), (4e3, 700), (1e5, 1000), (1e6, 3000)]), 100),
         "epochs": round(_between(pairs, [(1e3, 80), (4e3, 40), (1e4, 30), (1e5, 12), (1e6, 5)])),
     }
 
@@ -201,7 +201,8 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     if full.warmup_steps is None:
         chosen["warmup_steps"] = min(400, max(1, expected // 10))
     if full.validate_every is None:
-        usual = min(max(per_epoch, 300 if data.strings else 500), 2000)
+        # A dozen times at least: patience is counted in validations.
+        usual = min(max(per_epoch, max(50, expected // 12) if data.strings else 500), 2000)
         chosen["validate_every"] = max(50, min(usual, expected // 3)) if timed else usual
     full = replace(full, **chosen)
     model = ModelConfig(

@@ -44,13 +44,17 @@ class Position:
     """Why the training ended, if it has."""
 
 
+AVERAGE_EVERY = 4
+"""Updates from one to the next that the moving average takes in: each costs a pass over all weights."""
+
+
 def moving_average(decay: float) -> Any:
-    """An update for AveragedModel with decay d, or (1+n)/(10+n) after few steps n where that is less."""
+    """An update for AveragedModel with decay d a step, or (1+n)/(10+n) where few steps n make it less."""
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        n = int(count)
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+        n = int(count) * AVERAGE_EVERY
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)) ** AVERAGE_EVERY)
 
     return update
 
@@ -146,7 +150,8 @@ class Trainer:
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, limit)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.averaged is not None:
+        # The first update is in it, so that it is never a model that has learnt nothing.
+        if self.averaged is not None and self.position.step % AVERAGE_EVERY == 0:
             self.averaged.update_parameters(self.model)
         return total, norm
 

@@ -135,10 +135,10 @@ class Translator:
     def batch_size(self, options: SearchOptions) -> int:
         """Sentences that make a batch of some 600 hypotheses, from which on larger ones are hardly faster.
 
-        Four times as many where the output layer is small, as that of strings is.
+        More, up to 512 sentences, where the output layer is small, as that of strings is.
         """
         sentences = max(8, min(256, 640 // options.beam))
-        return sentences * (4 if self.model.config.target_vocab <= _FEW_SYMBOLS else 1)
+        return min(512, 4 * sentences) if self.model.config.target_vocab <= _FEW_SYMBOLS else sentences
 
     def _threshold(self, options: SearchOptions) -> float | None:
         """What search may give up; left open, next to nothing is lost, and in fp32 nothing at all."""

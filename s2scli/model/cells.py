@@ -36,6 +36,13 @@ class Cells:
         taken = live.flatten().nonzero().squeeze(1)
         return cls(shape=(live.size(0), live.size(1)), taken=None if taken.numel() == live.numel() else taken)
 
+    def among(self, rows: Tensor, sentences: int) -> Cells:
+        """The same hypotheses on the grid of so many sentences, of which these are the given rows (B,)."""
+        columns = self.shape[1]
+        taken = torch.arange(self.count, device=rows.device) if self.taken is None else self.taken
+        moved = rows.index_select(0, taken // columns) * columns + taken % columns
+        return Cells(shape=(sentences, columns), taken=moved)
+
     @property
     def count(self) -> int:
         """N."""

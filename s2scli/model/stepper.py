@@ -29,6 +29,8 @@ from s2scli.model.steplayer import StepLayer, tanh
 
 _MULTIPLE = 64
 """The output layer gets so many columns, or several times as many; the surplus has probability 0."""
+_PRESENT = 0.75
+"""What belongs to sentences is moved together when no larger a share of them is still there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +54,19 @@ class Output:
 class StepperState:
     """What the stepper carries for N hypotheses of B sentences.
 
-    It computes with P rows, N filled up (`filled`); what the surplus ones hold is never read.
+    It computes with P rows, N filled up (`filled`); what the surplus ones hold is never read. What belongs
+    to sentences stays for a while when they have left: it is of A sentences, A ≥ B.
 
     Attributes:
-        keys: (B, S, h); without attention, none.
-        values: (B, S, h), W_a h_i; without attention, none.
-        padding: (B, 1, S), 0 where there is a source token and -inf on padding.
+        keys: (A, S, h); without attention, none.
+        values: (A, S, h), W_a h_i; without attention, none.
+        padding: (A, 1, S), 0 where there is a source token and -inf on padding.
         hidden: Of each layer (P, h).
         cell: Of each layer (P, h) in fp32; none for a GRU.
         attentional: s̃_{t-1} (P, h), if it is fed to the next step.
-        output: The output layer.
-        cells: Which sentence each hypothesis belongs to.
+        output: The output layer; what it allows is of A sentences.
+        cells: Which of the A sentences each hypothesis belongs to.
+        present: (B,) which of the A sentences are still there; None if all are.
         steps: How many were made.
     """
 
@@ -74,18 +78,21 @@ class StepperState:
     attentional: Tensor | None
     output: Output
     cells: Cells
+    present: Tensor | None = None
     steps: int = 0
 
     def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> StepperState:
         """The state in which hypothesis i of the new cells goes on with ``hypotheses[i]``."""
         keys, values, padding, output = self.keys, self.values, self.padding, self.output
         hypotheses = filled(hypotheses)
-        if sentences.numel() != keys.size(0):  # the order of sentences never changes, they only leave
-            keys, values = keys.index_select(0, sentences), values.index_select(0, sentences)
-            padding = padding.index_select(0, sentences)
+        # The order of sentences never changes, they only leave.
+        present = sentences if self.present is None else self.present.index_select(0, sentences)
+        if present.numel() <= _PRESENT * keys.size(0):
+            keys, values = keys.index_select(0, present), values.index_select(0, present)
+            padding = padding.index_select(0, present)
             if output.allowed is not None:
-                allowed = output.allowed.index_select(0, sentences)
-                output = replace(output, allowed=allowed)
+                output = replace(output, allowed=output.allowed.index_select(0, present))
+        left = present.numel() < keys.size(0)
         return StepperState(
             keys=keys,
             values=values,
@@ -94,7 +101,8 @@ class StepperState:
             cell=tuple(c.index_select(0, hypotheses) for c in self.cell),
             attentional=None if self.attentional is None else self.attentional.index_select(0, hypotheses),
             output=output,
-            cells=cells,
+            cells=cells.among(present, keys.size(0)) if left else cells,
+            present=present if left else None,
             steps=self.steps,
         )
 
@@ -215,6 +223,7 @@ class Stepper:
             attentional=vectors if self.feed == "input" else None,
             output=state.output,
             cells=state.cells,
+            present=state.present,
             steps=state.steps + 1,
         )
         return self._log_probabilities(vectors, state), weights, following
@@ -227,6 +236,8 @@ class Stepper:
         scores = self.attention.score(cells.spread(states[: cells.count].float()), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
         attended = cells.gather(torch.bmm(weights, state.values))  # Σ α_i (W_a h_i)
+        if state.present is not None:
+            weights = weights.index_select(0, state.present)
         mixed = self.combine(states, onto=filled(attended).to(self.dtype))
         return tanh(mixed.float()).to(self.dtype), weights
 
