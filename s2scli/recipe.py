@@ -201,8 +201,9 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     if full.warmup_steps is None:
         chosen["warmup_steps"] = min(400, max(1, expected // 10))
     if full.validate_every is None:
-        # A dozen times at least: patience is counted in validations.
-        usual = min(max(per_epoch, max(50, expected // 12) if data.strings else 500), 2000)
+        # A training of strings may be short, and patience is counted in validations: a dozen of them.
+        fewest = min(300, max(50, expected // 12)) if data.strings else 500
+        usual = min(max(per_epoch, fewest), 2000)
         chosen["validate_every"] = max(50, min(usual, expected // 3)) if timed else usual
     full = replace(full, **chosen)
     model = ModelConfig(

@@ -44,7 +44,7 @@ class Position:
     """Why the training ended, if it has."""
 
 
-AVERAGE_EVERY = 4
+_AVERAGE_EVERY = 4
 """Updates from one to the next that the moving average takes in: each costs a pass over all weights."""
 
 
@@ -53,8 +53,8 @@ def moving_average(decay: float) -> Any:
 
     @torch.no_grad()
     def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        n = int(count) * AVERAGE_EVERY
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)) ** AVERAGE_EVERY)
+        n = int(count) * _AVERAGE_EVERY
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)) ** _AVERAGE_EVERY)
 
     return update
 
@@ -151,7 +151,7 @@ class Trainer:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         # The first update is in it, so that it is never a model that has learnt nothing.
-        if self.averaged is not None and self.position.step % AVERAGE_EVERY == 0:
+        if self.averaged is not None and self.position.step % _AVERAGE_EVERY == 0:
             self.averaged.update_parameters(self.model)
         return total, norm
 
