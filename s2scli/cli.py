@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +23,7 @@ from s2scli.flags import DEBUG, Command, Group, parameter, value
 from s2scli.reference import entries
 from s2scli.resolve import resolve
 from s2scli.streams import abandon_streams, closed, open_streams
-from s2scli.torchrun import WORDS, ToldElsewhere, follows
+from s2scli.torchrun import ToldElsewhere, follows, wait_for_end
 
 if TYPE_CHECKING:
     from s2scli.events import Listener
@@ -218,7 +217,7 @@ def _report(error: Exception, state: dict[str, Any]) -> int:
 
         told = explain(error, state["command"])
     if isinstance(told, ToldElsewhere) or (isinstance(told, UsageError) and follows()):
-        time.sleep(WORDS)
+        wait_for_end()
         return told.exit_code
 
     def show(console: Any) -> None:

@@ -202,6 +202,7 @@ def together(device: Device) -> Iterator[Peers]:
     except UsageError:
         raise  # the same in all of them
     except Exception as error:
+        torchrun.hear_out()
         if workers is not None and not workers.speaks():
             raise torchrun.ToldElsewhere(str(error)) from error
         if _lost(error):

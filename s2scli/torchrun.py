@@ -1,8 +1,10 @@
-"""What torchrun says in the environment of each process it starts. Read without loading torch."""
+"""What torchrun says in the environment of each process, and how it ends one. Read without loading torch."""
 
 from __future__ import annotations
 
 import os
+import signal
+import threading
 
 from s2scli.errors import S2SError
 
@@ -11,6 +13,8 @@ WORDS = 10.0
 
 torchrun ends all processes as soon as one has failed: the silent ones must not be the first.
 """
+
+_ended = threading.Event()
 
 
 class ToldElsewhere(S2SError):  # noqa: N818
@@ -40,3 +44,13 @@ def local_rank() -> int:
 def local_size() -> int:
     """How many processes torchrun has started on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def hear_out() -> None:
+    """Let torchrun's signal to end, which comes as soon as another process has failed, wait for our words."""
+    signal.signal(signal.SIGTERM, lambda number, frame: _ended.set())
+
+
+def wait_for_end() -> None:
+    """Stay until torchrun ends this process, ``WORDS`` seconds at most."""
+    _ended.wait(WORDS)
