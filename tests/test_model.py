@@ -14,7 +14,7 @@ from s2scli.config import Attention, Bridge, Cell, Feed, ModelConfig
 from s2scli.errors import UsageError
 from s2scli.model import Batch, Seq2Seq
 from s2scli.model.attention import AttentionLayer, attention, dot, scaled_dot
-from s2scli.model.encoder import reorder, reversal
+from s2scli.model.encoder import reversal, turn
 from s2scli.model.loss import smoothed_cross_entropy
 from s2scli.model.rnn import Dropout
 
@@ -176,11 +176,29 @@ def test_an_odd_width_cannot_be_read_in_two_directions() -> None:
 def test_reversal_is_its_own_inverse_and_keeps_padding() -> None:
     lengths = torch.tensor([4, 1, 3])
     x = torch.randn(3, 4, 2)
-    turned = reorder(x, reversal(lengths, 4))
+    turned = turn(x, reversal(lengths, 4))
     torch.testing.assert_close(turned[0], x[0].flip(0))
     torch.testing.assert_close(turned[2, :3], x[2, :3].flip(0))
     torch.testing.assert_close(turned[2, 3], x[2, 3])
-    torch.testing.assert_close(reorder(turned, reversal(lengths, 4)), x)
+    torch.testing.assert_close(turn(turned, reversal(lengths, 4)), x)
+
+
+def test_gradients_written_by_hand_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    lengths = torch.tensor([4, 1, 3])
+    x, outer = torch.randn(3, 4, 5, requires_grad=True), torch.randn(3, 4, 5)
+    positions = torch.tensor([[3, 2, 1, 0], [0, 1, 2, 3], [2, 1, 0, 3]]).unsqueeze(-1).expand(-1, -1, 5)
+    (ours,) = torch.autograd.grad(turn(x, reversal(lengths, 4)), x, outer)
+    (theirs,) = torch.autograd.grad(x.gather(1, positions), x, outer)
+    torch.testing.assert_close(ours, theirs)
+    query, keys = torch.randn(3, 2, 5, requires_grad=True), x
+    outer = torch.randn(3, 2, 4)
+    for a, b in zip(
+        torch.autograd.grad(dot(query, keys), (query, keys), outer),
+        torch.autograd.grad(query @ keys.transpose(1, 2), (query, keys), outer),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -199,6 +217,21 @@ def test_fused_loss_equals_torch(smoothing: float) -> None:
     torch.testing.assert_close(plain, torch.nn.functional.cross_entropy(logits, target, reduction="sum"))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_fused_loss_in_bf16_is_near_that_in_fp32() -> None:
+    torch.manual_seed(0)
+    vectors, weight, bias = torch.randn(96, 32), torch.randn(50, 32) / 6, torch.randn(50)
+    target = torch.randint(0, 50, (90,))
+    gradients = []
+    for number in (torch.float32, torch.bfloat16):
+        given = [t.clone().requires_grad_() for t in (vectors.to(number), weight, bias)]
+        smoothed_cross_entropy(*given, target, 0.1)[0].backward()
+        gradients.append([t.grad for t in given])
+        assert [t.grad.dtype for t in given] == [number, torch.float32, torch.float32]
+        assert given[1].grad.is_contiguous()
+    for exact, rounded in zip(*gradients, strict=True):
+        assert float((rounded.float() - exact).norm() / exact.norm()) < 0.02
 
 
 def test_rows_beyond_the_last_target_do_not_count() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +36,25 @@ def products(a: Tensor, b: Tensor) -> Tensor:
     return torch.bmm(a.to(b.dtype), b)
 
 
+class _Dot(torch.autograd.Function):
+    """query @ keysᵀ, with the gradient of the keys as they lie in memory: turned, it would be far slower."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, keys: Tensor) -> Tensor:
+        ctx.save_for_backward(query, keys)
+        return products(query, keys.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, Tensor]:
+        query, keys = ctx.saved_tensors
+        gradient = outer[0]
+        return products(gradient, keys).to(query.dtype), products(gradient.mT, query).to(keys.dtype)
+
+
 def dot(query: Tensor, keys: Tensor) -> Tensor:
     """e = s·h (Luong et al. 2015, eq. 8, "dot")."""
-    return products(query, keys.transpose(1, 2))
+    scores: Tensor = _Dot.apply(query, keys)  # type: ignore[no-untyped-call]
+    return scores
 
 
 def scaled_dot(query: Tensor, keys: Tensor) -> Tensor:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from s2scli.config import ModelConfig
-from s2scli.model.rnn import Dropout, RNNLayer, zeros
+from s2scli.model.rnn import Dropout, RNNLayer, beside, zeros
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +28,39 @@ class Encoded:
     mask: Tensor
 
 
-def reversal(lengths: Tensor, width: int) -> Tensor:
-    """(B, S) positions that turn each row around within its length and leave padding in place.
+class _Turn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        batch, width, size = x.shape
+        turned = x.transpose(0, 1).reshape(-1, size).index_select(0, rows)
+        return turned.view(width, batch, size).transpose(0, 1)
 
-    It is its own inverse. With it, the backward direction is a forward RNN whose padding
-    also stands at the end, which keeps the fused kernels (a packed sequence would not).
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return turn(outer[0], rows), None
+
+
+def turn(x: Tensor, rows: Tensor) -> Tensor:
+    """x (B, S, d) with each sentence turned around, by the ``reversal`` of its lengths.
+
+    Turning is its own inverse and its own gradient. With it, the backward direction is a forward RNN whose
+    padding also stands at the end, which keeps the fused kernels (a packed sequence would not).
     """
-    position = torch.arange(width, device=lengths.device).unsqueeze(0)
-    mirrored = lengths.unsqueeze(1) - 1 - position
-    return torch.where(mirrored >= 0, mirrored, position)
+    turned: Tensor = _Turn.apply(x, rows)  # type: ignore[no-untyped-call]
+    return turned
 
 
-def reorder(x: Tensor, positions: Tensor) -> Tensor:
-    """Row b of the result is x[b, positions[b]], for x (B, S, d) and positions (B, S')."""
-    return x.gather(1, positions.unsqueeze(-1).expand(-1, -1, x.size(-1)))
+def reversal(lengths: Tensor, width: int) -> Tensor:
+    """Where each vector of B sentences is found, time first: (S·B,) indices s·B + b.
+
+    They turn each sentence around within its length and leave padding in place.
+    """
+    position = torch.arange(width, device=lengths.device).unsqueeze(1)
+    mirrored = lengths - 1 - position
+    position = torch.where(mirrored >= 0, mirrored, position)
+    return (position * lengths.size(0) + torch.arange(lengths.size(0), device=lengths.device)).flatten()
 
 
 class Encoder(nn.Module):
@@ -74,11 +94,12 @@ class Encoder(nn.Module):
                 assert isinstance(direction, RNNLayer)
                 start = zeros(self.config.cell, 1, x.size(0), direction.hidden, like=x)
                 cell = None if start.cell is None else start.cell[0]
-                read = direction(reorder(x, turned) if backward else x, start.hidden[0], cell)
-                halves.append(reorder(read, turned) if backward else read)
-            output = torch.cat(halves, dim=-1) if len(halves) > 1 else halves[0]
+                read = direction(turn(x, turned) if backward else x, start.hidden[0], cell)
+                halves.append(turn(read, turned) if backward else read)
+            output = beside(halves) if len(halves) > 1 else halves[0]
             x = output + x if i and self.config.residual else output
-        last = reorder(x, (lengths - 1).unsqueeze(1)).squeeze(1)
+        ends = (lengths - 1).view(-1, 1, 1).expand(-1, -1, x.size(-1))
+        last = x.gather(1, ends).squeeze(1)
         if self.directions == 2:
             half = self.config.hidden // 2
             last = torch.cat([last[:, :half], x[:, 0, half:]], dim=-1)

@@ -3,7 +3,7 @@
 The logits of a batch, N target tokens times V words, are the largest tensor of a
 training step. Computing the loss and its gradient in one go over blocks of rows that
 stay in the processor's cache replaces several passes over memory by one, and the
-gradient takes the place of the logits.
+gradient of the logits takes their place.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 19
-"""Logits in a block: 2 MiB of fp32, about a core's share of the cache."""
+from s2scli.model.packed import linear
+
+_BLOCK = 1 << 18
+"""Logits in a block: 1 MiB of fp32, and what they are made from beside them in a core's cache."""
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
@@ -30,7 +32,7 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         rows, vocab = target.size(0), weight.size(0)
         cast_weight = weight.to(vectors.dtype)
-        logits = torch.addmm(bias.to(vectors.dtype), vectors, cast_weight.t())
+        logits = linear(vectors, cast_weight, bias.to(vectors.dtype))
         smoothed, plain = torch.zeros(2, device=vectors.device).unbind()
         bias_gradient = torch.zeros_like(bias)
         block = max(1, _BLOCK // vocab) if vectors.device.type == "cpu" else max(1, rows)
@@ -54,17 +56,27 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         if needs_gradient:
             gradient = logits
             gradient[rows:] = 0
-            ctx.save_for_backward(
-                gradient @ cast_weight, (gradient.t() @ vectors).to(weight.dtype), bias_gradient
-            )
+            ctx.save_for_backward(gradient, vectors, cast_weight, bias_gradient)
+            ctx.number = weight.dtype
         ctx.mark_non_differentiable(plain)
         return smoothed, plain
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        vectors, weight, bias = ctx.saved_tensors
+        gradient, vectors, weight, bias = ctx.saved_tensors
         scale = outer[0]
-        return vectors * scale.to(vectors.dtype), weight * scale, bias * scale, None, None, None
+        # The vectors are few beside the weights: they are what is scaled.
+        of_weight = _outer(gradient, vectors * scale, ctx.number)
+        return (gradient @ weight) * scale, of_weight, bias * scale, None, None, None
+
+
+def _outer(gradient: Tensor, vectors: Tensor, number: torch.dtype) -> Tensor:
+    """gradientᵀ (V, N) @ vectors (N, e), in the given number format."""
+    if gradient.dtype == number:
+        return gradient.t() @ vectors
+    # A left factor is turned first, at a cost: of the two, let it be the smaller one.
+    product = vectors.t().contiguous() @ gradient
+    return product.t().to(number, memory_format=torch.contiguous_format)
 
 
 def smoothed_cross_entropy(

@@ -33,6 +33,15 @@ def filled(x: Tensor) -> Tensor:
     return torch.nn.functional.pad(x, (0,) * (2 * x.dim() - 1) + (surplus,)) if surplus else x
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x Wᵀ + b for x (N, k), a weight (m, k) that changes, and a bias (m,) of the same number format."""
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16 and _laid_out_by_library(x.dtype):
+        # torch's own way of calling the library writes the bias to all rows first.
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return result
+    return torch.nn.functional.linear(x, weight, bias)
+
+
 def has_int8() -> bool:
     """Whether this build of torch has the 8-bit kernels, and the processor the instructions for them."""
     vnni = getattr(torch.cpu, "_is_vnni_supported", None)

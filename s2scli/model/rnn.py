@@ -101,14 +101,16 @@ class RNNLayer(nn.Module):
         """Read x (B, T, d) from the state (B, h); returns the outputs (B, T, h).
 
         Rows are read to the end of their padding, so what comes after a row's length
-        means nothing and the caller must mask it.
+        means nothing and the caller must mask it. The kernels read and write tensors in
+        whose memory time comes first: others are copied.
         """
-        weights, options = list(self.parameters_in_order), (True, 1, 0.0, self.training, False, True)
+        weights, options = list(self.parameters_in_order), (True, 1, 0.0, self.training, False, False)
+        x = x.transpose(0, 1)
         if cell is not None:
             output, _, _ = torch.lstm(x, [hidden.unsqueeze(0), cell.unsqueeze(0)], weights, *options)
         else:
             output, _ = torch.gru(x, hidden.unsqueeze(0), weights, *options)
-        return output
+        return output.transpose(0, 1)
 
     def step(self, x: Tensor, hidden: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One step: x (N, d) and the state (N, h) to the next hidden state and cell, each (N, h)."""
@@ -163,3 +165,8 @@ def zeros(cell: Cell, layers: int, batch: int, hidden: int, like: Tensor) -> RNN
     """The state of nothing read yet, in the number format and on the device of ``like``."""
     nothing = like.new_zeros(layers, batch, hidden)
     return RNNState(hidden=nothing, cell=nothing if cell == "lstm" else None)
+
+
+def beside(parts: list[Tensor]) -> Tensor:
+    """Tensors (B, T, ·) beside each other, as one in whose memory time comes first."""
+    return torch.cat([part.transpose(0, 1) for part in parts], dim=-1).transpose(0, 1)

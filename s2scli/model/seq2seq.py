@@ -101,7 +101,9 @@ class Seq2Seq(nn.Module):
 
     def encode(self, source: Tensor, lengths: Tensor) -> Encoded:
         """Read the source ids (B, S) of ``lengths`` (B,)."""
-        encoded: Encoded = self.encoder(self._embed(source, self.encoder.embedding), lengths)
+        # Time first in memory, as the RNN's kernels read it.
+        embedded = self._embed(source.t(), self.encoder.embedding).transpose(0, 1)
+        encoded: Encoded = self.encoder(embedded, lengths)
         return encoded
 
     def _narrow(self, vectors: Tensor) -> Tensor:
@@ -110,7 +112,7 @@ class Seq2Seq(nn.Module):
     def vectors(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Teacher forcing: s̃ (B, T, h) and α (B, T, S) for every target position."""
         encoded = self.encode(batch.source, batch.source_lengths)
-        embedded = self._embed(batch.previous, self.decoder.embedding)
+        embedded = self._embed(batch.previous.t(), self.decoder.embedding).transpose(0, 1)
         vectors, weights = self.decoder(embedded, self.decoder.memory(encoded), self.decoder.start(encoded))
         return vectors, weights
 
