@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from contextlib import suppress
 
 from s2scli.errors import S2SError
 
@@ -48,7 +49,13 @@ def local_size() -> int:
 
 def hear_out() -> None:
     """Let torchrun's signal to end, which comes as soon as another process has failed, wait for our words."""
-    signal.signal(signal.SIGTERM, lambda number, frame: _ended.set())
+
+    def note(number: int, frame: object) -> None:
+        _ended.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends this process at once
+
+    with suppress(ValueError):  # not in the main thread: whoever runs us there handles signals
+        signal.signal(signal.SIGTERM, note)
 
 
 def wait_for_end() -> None:

@@ -158,7 +158,7 @@ class Trainer:
         """Shorten the whole gradient to a norm; returns the norm that it had."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
         # A GPU would have to be waited for. A CPU is spared a pass over all gradients, most of the time.
-        if norm.device.type != "cpu" or not norm + 1e-6 <= limit:
+        if norm.device.type != "cpu" or not norm <= limit:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
         return norm
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from s2scli.config import ModelConfig
-from s2scli.model.rnn import Dropout, RNNLayer, beside, zeros
+from s2scli.model.rnn import Dropout, RNNLayer, zeros
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +63,11 @@ def reversal(lengths: Tensor, width: int) -> Tensor:
     return (position * lengths.size(0) + torch.arange(lengths.size(0), device=lengths.device)).flatten()
 
 
+def _beside(parts: list[Tensor]) -> Tensor:
+    """Tensors (B, S, ·) beside each other, as one in whose memory time comes first."""
+    return torch.cat([part.transpose(0, 1) for part in parts], dim=-1).transpose(0, 1)
+
+
 class Encoder(nn.Module):
     """A stack of uni- or bidirectional layers over the embedded source."""
 
@@ -96,7 +101,7 @@ class Encoder(nn.Module):
                 cell = None if start.cell is None else start.cell[0]
                 read = direction(turn(x, turned) if backward else x, start.hidden[0], cell)
                 halves.append(turn(read, turned) if backward else read)
-            output = beside(halves) if len(halves) > 1 else halves[0]
+            output = _beside(halves) if len(halves) > 1 else halves[0]
             x = output + x if i and self.config.residual else output
         ends = (lengths - 1).view(-1, 1, 1).expand(-1, -1, x.size(-1))
         last = x.gather(1, ends).squeeze(1)

@@ -165,8 +165,3 @@ def zeros(cell: Cell, layers: int, batch: int, hidden: int, like: Tensor) -> RNN
     """The state of nothing read yet, in the number format and on the device of ``like``."""
     nothing = like.new_zeros(layers, batch, hidden)
     return RNNState(hidden=nothing, cell=nothing if cell == "lstm" else None)
-
-
-def beside(parts: list[Tensor]) -> Tensor:
-    """Tensors (B, T, ·) beside each other, as one in whose memory time comes first."""
-    return torch.cat([part.transpose(0, 1) for part in parts], dim=-1).transpose(0, 1)
