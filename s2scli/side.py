@@ -85,13 +85,16 @@ class SideTokenizer:
         """
         if not self.segmentation.features:
             return self.vocabulary.encode(lines)
-        parts = [self.segmentation.parts(line) for line in lines]
+        parts = [self.encode_tags(line) for line in lines]
         encoded = self.vocabulary.encode([text for text, _ in parts])
-        find = self._tag_ids.get
-        return [
-            ids + [find(tag, UNK) for tag in tags or [NO_TAGS]] if text.strip() else []
-            for ids, (text, tags) in zip(encoded, parts, strict=True)
-        ]
+        return [ids + tags if text.strip() else [] for ids, (text, tags) in zip(encoded, parts, strict=True)]
+
+    def encode_tags(self, line: str) -> tuple[str, list[int]]:
+        """The text of a line that `normalize` has seen, and the ids of the tags that follow it."""
+        text, tags = self.segmentation.parts(line)
+        if not self.segmentation.features:
+            return text, []
+        return text, [self._tag_ids.get(tag, UNK) for tag in tags or [NO_TAGS]]
 
     def unknown(self, line: str) -> list[str]:
         """What in a line has no id: symbols, and tags as ``[tag]``. Each is read as `UNK`."""

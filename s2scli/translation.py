@@ -59,12 +59,10 @@ class Piece:
     Attributes:
         source: Its source ids, without EOS.
         hypothesis: Its translation; attention is (T, S), EOS included on both sides.
-        glue: What stands between this piece's translation and the one before it.
     """
 
     source: tuple[int, ...]
     hypothesis: Hypothesis
-    glue: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,7 @@ from torch import Tensor
 from s2scli.checkpoint import find_models, load_models, load_shortlist
 from s2scli.config import UNK, Device, SearchPrecision
 from s2scli.events import Listener, Notice, silent
-from s2scli.longlines import cut
+from s2scli.longlines import cut, joined
 from s2scli.model import (
     Hypothesis,
     SearchLimits,
@@ -239,12 +239,11 @@ class Translator:
         state = self.stepper.start(ids, lengths, self.shortlist)
         columns = state.output.columns
         if options.sample:
-            uniforms = self._uniforms(options.seed, draws, int(longest.max()))
             sampled = sample_search(
                 self.stepper,
                 state,
                 limits,
-                uniforms,
+                self._exponentials(options.seed, draws, columns),
                 temperature=options.temperature,
                 top_k=options.top_k,
                 top_p=options.top_p,
@@ -259,23 +258,33 @@ class Translator:
         names = columns.tolist()
         return [[replace(h, tokens=tuple(names[c] for c in h.tokens)) for h in hs] for hs in found]
 
-    def _uniforms(self, seed: int, draws: Sequence[tuple[int, int]], steps: int) -> Tensor:
-        """Random numbers that depend on the seed, the line and the piece, never on the batch."""
-        rows = [np.random.default_rng([seed, line, piece]).random(steps) for line, piece in draws]
-        return torch.from_numpy(np.stack(rows)).to(self.runtime.device)
+    def _exponentials(
+        self, seed: int, draws: Sequence[tuple[int, int]], columns: Tensor | None
+    ) -> Callable[[Tensor, int], Tensor]:
+        """Random numbers that depend on the seed, the line, the piece and the token, never on the batch."""
+        generators = [np.random.default_rng([seed, line, piece]) for line, piece in draws]
+        vocab = self.model.config.target_vocab
+
+        def draw(rows: Tensor, width: int) -> Tensor:
+            each = [generators[i].standard_exponential(vocab, dtype=np.float32) for i in rows.tolist()]
+            drawn = torch.from_numpy(np.stack(each)).to(rows.device)
+            chosen = drawn if columns is None else drawn.index_select(1, columns)
+            # The columns that the output layer is filled up with have no probability.
+            return torch.nn.functional.pad(chosen, (0, width - chosen.size(1)), value=1.0)
+
+        return draw
 
     def _join(self, pieces: list[tuple[str, list[int]]], found: list[list[Hypothesis]]) -> list[Translation]:
         if not pieces:
             return [Translation(text="")]
         results = []
-        for rank in range(min(len(h) for h in found)):
-            chosen = [h[rank] for h in found]
+        for chosen in zip(*found, strict=False):  # rank by rank, as far as all pieces have hypotheses
             texts = self.tokenizer.target.decode([h.tokens for h in chosen])
             parts = tuple(
-                Piece(source=tuple(ids), hypothesis=_trimmed(h, len(ids) + 1), glue=glue)
-                for (glue, ids), h in zip(pieces, chosen, strict=True)
+                Piece(source=tuple(ids), hypothesis=_trimmed(h, len(ids) + 1))
+                for (_, ids), h in zip(pieces, chosen, strict=True)
             )
-            text = "".join(p.glue + t for p, t in zip(parts, texts, strict=True))
+            text = joined(texts, [glue for glue, _ in pieces], self.tokenizer.target)
             results.append(Translation(text=text.replace("\r", " ").replace("\n", " "), pieces=parts))
         return results
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from s2scli.config import BOS, EOS
+from s2scli.config import BOS, EOS, PAD
 from s2scli.model import Seq2Seq
 from s2scli.model.batch import pad
 
@@ -42,7 +42,7 @@ def reference_search(
             (total + p, k, token)
             for k, (total, _) in enumerate(live)
             for token, p in enumerate(rows[k])
-            if p > -math.inf
+            if p > -math.inf and token not in (PAD, BOS)
         ]
         extended.sort(key=lambda x: -x[0])
         going = [x for x in extended if x[2] != EOS][:beam]

@@ -13,6 +13,7 @@ import torch
 from conftest import SMALL, copy_run, run_s2s
 from test_model import KINDS, SOURCES, VOCAB, make
 from test_stepper import limits, needs_int8
+from torch import Tensor
 
 from s2scli.checkpoint import find_models
 from s2scli.config import BOS, ScoreOptions, TranslateOptions
@@ -115,6 +116,10 @@ def test_what_is_improbable_is_not_impossible() -> None:
     torch.testing.assert_close(mean_probability([far, never]), expected)
 
 
+def exponentials(rows: Tensor, width: int) -> Tensor:
+    return torch.empty(rows.numel(), width).exponential_(generator=torch.Generator().manual_seed(1))
+
+
 @pytest.mark.parametrize("search", ["greedy", "beam", "sample"])
 @pytest.mark.parametrize("shortlisted", [False, True])
 def test_a_forced_score_is_the_score_of_search(search: str, shortlisted: bool) -> None:
@@ -129,8 +134,7 @@ def test_a_forced_score_is_the_score_of_search(search: str, shortlisted: bool) -
         elif search == "beam":
             found = beam_search(ensemble, state, limits(9, 8, 7), beam=4, n_best=4)
         else:
-            uniforms = torch.rand(3, 9, generator=torch.Generator().manual_seed(1))
-            found = [[h] for h in sample_search(ensemble, state, limits(9, 8, 7), uniforms)]
+            found = [[h] for h in sample_search(ensemble, state, limits(9, 8, 7), exponentials)]
         for rank in range(len(found[0])):
             wanted, counts = pad([h[rank].tokens for h in found])
             again = ensemble.start(ids, lengths, shortlist)

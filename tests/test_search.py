@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_model import KINDS, SOURCES, make
 from torch import Tensor
 
-from s2scli.config import BOS, EOS
+from s2scli.config import BOS, EOS, PAD
 from s2scli.model import SearchLimits, beam_search, greedy_search, sample_search
 from s2scli.model.batch import pad
 from s2scli.model.cells import Cells
@@ -158,11 +158,14 @@ def test_a_hypothesis_cut_at_the_limit_says_so() -> None:
         assert len(hypothesis.tokens) == 3
 
 
+def exponentials(rows: Tensor, width: int) -> Tensor:
+    return torch.empty(rows.numel(), width).exponential_(generator=torch.Generator().manual_seed(0))
+
+
 def test_sampling_draws_from_the_distribution() -> None:
     table = Table(7, 1, 5)
     many = Seen(torch.zeros(4000, 1, dtype=torch.int64))
-    uniforms = torch.rand(4000, 1, generator=torch.Generator().manual_seed(0))
-    drawn = sample_search(table, many, limits([1] * 4000), uniforms)
+    drawn = sample_search(table, many, limits([1] * 4000), exponentials)
     firsts = torch.tensor([h.tokens[0] if h.tokens else EOS for h in drawn])
     share = torch.bincount(firsts, minlength=7) / 4000
     torch.testing.assert_close(share, table.log_p[0, BOS, BOS].exp(), atol=0.03, rtol=0)
@@ -172,14 +175,14 @@ def test_sampling_draws_from_the_distribution() -> None:
 def test_sampling_cut_to_one_token_is_greedy(top_k: int, top_p: float) -> None:
     table = Table(8, 5, 2)
     rules = limits([8] * 5)
-    drawn = sample_search(table, table.start(), rules, torch.rand(5, 8), top_k=top_k, top_p=top_p)
+    drawn = sample_search(table, table.start(), rules, exponentials, top_k=top_k, top_p=top_p)
     assert [h.tokens for h in drawn] == [h.tokens for h in greedy_search(table, table.start(), rules)]
 
 
 def test_low_temperature_is_greedy() -> None:
     table = Table(8, 5, 3)
     rules = limits([8] * 5)
-    drawn = sample_search(table, table.start(), rules, torch.rand(5, 8), temperature=0.01)
+    drawn = sample_search(table, table.start(), rules, exponentials, temperature=0.01)
     assert [h.tokens for h in drawn] == [h.tokens for h in greedy_search(table, table.start(), rules)]
 
 
@@ -212,8 +215,13 @@ def test_on_models_search_agrees_with_teacher_forcing(cell: str, kind: str, feed
 @pytest.mark.parametrize("top_k", [0, 2])
 def test_a_token_of_no_probability_is_never_drawn(top_k: int) -> None:
     table = Table(7, 5, 4)
-    nearly_one = torch.full((5, 6), 1.0 - 1e-9, dtype=torch.float64)
-    for hypothesis in sample_search(table, table.start(), limits([6] * 5), nearly_one, top_k=top_k):
+
+    def extreme(rows: Tensor, width: int) -> Tensor:
+        numbers = torch.full((rows.numel(), width), 100.0)
+        numbers[:, :EOS] = 0.0  # as probable as can be, had they any probability
+        return numbers
+
+    for hypothesis in sample_search(table, table.start(), limits([6] * 5), extreme, top_k=top_k):
         assert hypothesis.log_probability > -math.inf
         assert all(token > EOS for token in hypothesis.tokens)
 
@@ -225,9 +233,19 @@ def test_of_weights_that_are_no_numbers_a_beam_finds_nothing(kind: Kind) -> None
         model.output.bias[7] = math.nan
     stepper = Stepper(model, kind)
     ids, lengths = pad(SOURCES)
-    uniforms = torch.rand(3, 9, dtype=torch.float64)
     with torch.no_grad():
         found = beam_search(stepper, stepper.start(ids, lengths), limits([9, 8, 7]), beam=5)
-        drawn = sample_search(stepper, stepper.start(ids, lengths), limits([9, 8, 7]), uniforms)
+        drawn = sample_search(stepper, stepper.start(ids, lengths), limits([9, 8, 7]), exponentials)
     assert [[h.tokens for h in hypotheses] for hypotheses in found] == [[()]] * 3
     assert all(math.isnan(h.log_probability) for h in drawn)
+
+
+@pytest.mark.parametrize("special", [PAD, BOS])
+def test_what_is_no_part_of_a_text_is_never_emitted(special: int) -> None:
+    table = Table(8, 3, 6)
+    table.log_p[..., special] = 0.0  # more probable than all else
+    rules = limits([6] * 3)
+    found = [h for many in beam_search(table, table.start(), rules, beam=40, n_best=40) for h in many]
+    found += greedy_search(table, table.start(), rules)
+    found += sample_search(table, table.start(), rules, exponentials)
+    assert not any(special in h.tokens for h in found)

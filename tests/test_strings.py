@@ -15,10 +15,12 @@ from s2scli.config import UNK, PreprocessOptions, TrainOptions
 from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice
+from s2scli.longlines import joined
 from s2scli.preprocess import preprocess
 from s2scli.segmentation import CLOSED, Kind, Segmentation
 from s2scli.shards import ParallelData
 from s2scli.side import SideTokenizer
+from s2scli.symbols import Symbols
 from s2scli.tokenizer import Tokenizer
 from s2scli.train import train
 from s2scli.translator import SearchOptions, Translator
@@ -372,6 +374,28 @@ def test_odd_input_gets_a_result_and_a_warning(inflection: Path) -> None:
     told = " ".join(done.stderr.split())
     assert "not in the training data: ä (2), [FUT] (1), [no tags] (1)" in told
     assert "translated in pieces: 1 line" in told
+
+
+def test_each_piece_of_a_long_string_has_its_features(translator: Translator) -> None:
+    (best,) = next(translator.hypotheses(["ab" * 300 + "\tV;PST"], SearchOptions(beam=1)))
+    side = translator.tokenizer.source
+    pieces = [side.tokens(piece.source) for piece in best.pieces]
+    assert len(pieces) > 1
+    assert all(piece[-2:] == ["[V]", "[PST]"] and len(piece) > 2 for piece in pieces)
+    assert "".join(symbol for piece in pieces for symbol in piece[:-2]) == "ab" * 300
+    assert max(map(len, pieces)) <= translator.max_source_length
+
+
+@pytest.mark.parametrize("separator", [" ", "|"])
+def test_units_stay_separated_between_pieces(separator: str) -> None:
+    segmentation = Segmentation(kind="symbol", separator=separator)
+    target = SideTokenizer(segmentation, Symbols(["A", "B"], segmentation), [])
+    texts = [separator.join("AB"), "", "A", separator.join("BA")]
+    whole = joined(texts, ["", "", "", " "], target)
+    assert segmentation.split(whole) == [*"ABABA"]
+    characters = Segmentation(kind="codepoint")
+    target = SideTokenizer(characters, Symbols(["A", "B"], characters), [])
+    assert joined(["AB", "", "A", "B"], ["", "", "", " "], target) == "ABA B"
 
 
 def test_a_string_somewhat_longer_than_any_in_training_is_not_cut(translator: Translator) -> None:

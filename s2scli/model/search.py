@@ -80,7 +80,13 @@ class History:
         self.tokens = like.new_empty(like.numel(), 0)
 
     def allowed(self, log_p: Tensor) -> Tensor:
-        """log_p (N, V) with -inf for what the rule forbids."""
+        """log_p (N, V), which may be written into, with -inf for what may not follow.
+
+        That is what the rule forbids, and what is no part of a text.
+        """
+        # They never occur in training, but smoothed labels make them as probable as any improbable token.
+        for token in (PAD, BOS):
+            log_p[:, token] = -math.inf
         return forbid_repeats(log_p, self.tokens, self.ngram) if self.ngram else log_p
 
     def follow(self, hypotheses: Tensor, tokens: Tensor) -> None:
@@ -97,7 +103,7 @@ def forbid_repeats(log_p: Tensor, history: Tensor, n: int) -> Tensor:
     runs = history.unfold(1, n, 1)  # (N, t-n+1, n)
     begun = history[:, history.size(1) - n + 1 :].unsqueeze(1)
     repeated = (runs[..., :-1] == begun).all(dim=-1)
-    # Where nothing is repeated, forbid padding, which no hypothesis holds.
+    # Where nothing is repeated, forbid padding, which is forbidden anyway.
     return log_p.scatter(1, torch.where(repeated, runs[..., -1], PAD), -math.inf)
 
 
@@ -105,9 +111,9 @@ def _one_path(
     model: StepModel[Any],
     state: Any,
     limits: SearchLimits,
-    choose: Callable[[Tensor, Tensor, int], Tensor],
+    choose: Callable[[Tensor, Tensor], Tensor],
 ) -> list[Hypothesis]:
-    """Follow one hypothesis a sentence; ``choose(log_p (b, V), rows (b,), t)`` gives the next tokens (b,)."""
+    """Follow one hypothesis a sentence; ``choose(log_p (b, V), rows (b,))`` gives the next tokens (b,)."""
     device = limits.max_lengths.device
     sentences = limits.max_lengths.numel()
     rows = torch.arange(sentences, device=device)
@@ -123,7 +129,7 @@ def _one_path(
         log_p, weights, state = model.step(tokens, state)
         if limits.keep_attention:
             trail.attend(rows, weights)
-        tokens = choose(history.allowed(log_p), rows, t - 1)
+        tokens = choose(history.allowed(log_p), rows)
         total = total + log_p.gather(1, tokens.unsqueeze(1)).squeeze(1)
         trail.add(rows, torch.zeros_like(tokens).unsqueeze(1), tokens.unsqueeze(1))
         ended = tokens == EOS
@@ -153,14 +159,14 @@ def greedy_search(model: StepModel[StateT], state: StateT, limits: SearchLimits)
     Returns:
         One hypothesis for each sentence, in order.
     """
-    return _one_path(model, state, limits, lambda log_p, rows, t: most_probable(log_p))
+    return _one_path(model, state, limits, lambda log_p, rows: most_probable(log_p))
 
 
 def sample_search(
     model: StepModel[StateT],
     state: StateT,
     limits: SearchLimits,
-    uniforms: Tensor,
+    exponentials: Callable[[Tensor, int], Tensor],
     *,
     temperature: float = 1.0,
     top_k: int = 0,
@@ -168,27 +174,29 @@ def sample_search(
 ) -> list[Hypothesis]:
     """Draw each token from the model's distribution, cut and sharpened.
 
+    With E_v drawn from the exponential distribution of mean 1, argmax_v (log p_v - log E_v) is v with the
+    probability p_v ("Gumbel-max", Maddison et al. 2014, section 3). Other than where a number falls in the
+    sum of all p, this hardly ever depends on the last bit of them, which the rest of a batch may change.
+
     Args:
-        uniforms: (B, L) random numbers in [0, 1), one for each step of each sentence, so that
-            a draw depends on its sentence alone; L is at least the largest of ``max_lengths``.
+        exponentials: From sentences (b,) and V the next E of each, (b, V); to be drawn for each
+            sentence by itself, so that a draw depends on its sentence alone.
         temperature: Divides the log-probabilities before they are normalised again.
         top_k: Only the k most probable tokens (0: all).
         top_p: Only the most probable tokens that together hold this mass (Holtzman et al. 2020).
     """
 
-    def choose(log_p: Tensor, rows: Tensor, t: int) -> Tensor:
-        p, order = torch.softmax(log_p / temperature, dim=-1).sort(dim=-1, descending=True, stable=True)
-        before = p.cumsum(-1) - p  # the mass of all more probable tokens
-        cut = before >= top_p
-        cut[:, 0] = False
-        if top_k:
-            cut[:, top_k:] = True
-        kept = p.masked_fill(cut, 0.0)
-        mass = kept.cumsum(-1)
-        draw = uniforms[rows, t].unsqueeze(1).to(mass.dtype) * mass[:, -1:]
-        # A number just below 1 may be rounded up to all of the mass; what has none is never drawn.
-        last = ((kept > 0).sum(-1, keepdim=True) - 1).clamp_min(0)
-        return order.gather(1, (mass <= draw).sum(-1, keepdim=True).minimum(last)).squeeze(1)
+    def choose(log_p: Tensor, rows: Tensor) -> Tensor:
+        log_p = log_p / temperature
+        if top_k or top_p < 1:
+            p, order = torch.softmax(log_p, dim=-1).sort(dim=-1, descending=True, stable=True)
+            cut = p.cumsum(-1) - p >= top_p  # the mass of all more probable tokens
+            cut[:, 0] = False
+            if top_k:
+                cut[:, top_k:] = True
+            log_p = log_p.masked_fill(torch.zeros_like(cut).scatter_(1, order, cut), -math.inf)
+        drawn = exponentials(rows, log_p.size(1)).clamp_min(torch.finfo(torch.float32).tiny)
+        return most_probable(log_p - drawn.log())
 
     return _one_path(model, state, limits, choose)
 
