@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,7 +22,7 @@ import s2scli
 from s2scli.config import ModelConfig
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, silent
-from s2scli.files import atomic_path, write_json_atomic
+from s2scli.files import atomic_path, os_error, write_json_atomic
 from s2scli.lexicon import lexicon_path
 from s2scli.model import Seq2Seq
 from s2scli.model.shortlist import Shortlist
@@ -99,19 +101,29 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file and its metadata."""
+    with opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """A safetensors file to read from.
+
+    Raises:
+        S2SError: It is missing or damaged, or may not be read.
+    """
     if not path.is_file():
         raise S2SError("the file is missing", where=str(path))
     try:
+        path.open("rb").close()  # safetensors says of every file that it may not read that there is none
+    except OSError as error:
+        raise os_error(error, path) from error
+    try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            yield file
     except (SafetensorError, OSError, ValueError) as error:
-        raise unreadable(path, error) from error
-
-
-def unreadable(path: Path, error: Exception) -> S2SError:
-    """The error of a file of tensors that cannot be read."""
-    hint = "It is truncated or damaged: copy it again, or go back to another model."
-    return S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint)
+        hint = "It is truncated or damaged: copy it again, or go back to another model."
+        raise S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint) from error
 
 
 def create_model_directory(folder: Path, info: ModelInfo, tokenizer: Tokenizer) -> None:

@@ -41,3 +41,8 @@ def nearest(word: str, valid: Iterable[str]) -> str:
     if close:
         return f"Did you mean '{close[0]}'?"
     return f"Valid: {', '.join(choices)}."
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 pair``, ``2,000 pairs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -78,6 +78,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
             return
         temporary = _temporary_file(target, path)
         yield temporary
+        _publish(temporary)
         _sync(temporary)
         os.replace(temporary, target)
         temporary = None
@@ -112,12 +113,18 @@ def _temporary_file(target: Path, path: Path) -> Path:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     except OSError as error:
         raise os_error(error, path) from error
-    if os.name != "nt":
-        # mkstemp makes the file private; a result should obey the user's umask like any other.
-        with suppress(OSError):  # a file system without permissions
-            os.fchmod(handle, 0o666 & ~_umask())
     os.close(handle)
     return Path(name)
+
+
+def _publish(path: Path) -> None:
+    """Give a temporary file, which is private, the permissions that the user's umask gives any other result.
+
+    When it is written: safetensors puts a private file of its own in the place of the one that it is given.
+    """
+    if os.name != "nt":
+        with suppress(OSError):  # a file system without permissions
+            path.chmod(0o666 & ~_umask())
 
 
 def lock(file: IO[Any]) -> bool:

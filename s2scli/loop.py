@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from s2scli import checkpoint
-from s2scli.errors import S2SError
+from s2scli.errors import S2SError, counted
 from s2scli.events import Listener, Notice, Stepped, Validated
 from s2scli.meter import Meter, Stop
 from s2scli.model import Batch
@@ -103,12 +104,12 @@ class Loop:
         """Why the training must end now, if it must."""
         options, position = self.options, self.position
         if options.max_steps is not None and position.step >= options.max_steps:
-            return f"the limit of {_count(options.max_steps, 'update')} is reached"
+            return f"the limit of {counted(options.max_steps, 'update')} is reached"
         seconds = self.meter.clock.seconds + self.reserve
         if options.max_minutes is not None and seconds >= options.max_minutes * 60:
             return f"the limit of {options.max_minutes:g} minutes is reached"
         if options.epochs is not None and self.epochs >= options.epochs:
-            return f"the limit of {_count(options.epochs, 'epoch')} is reached"
+            return f"the limit of {counted(options.epochs, 'epoch')} is reached"
         return None
 
     def impatient(self) -> str | None:
@@ -116,7 +117,7 @@ class Loop:
         patience = self.options.patience
         if patience is None or self.position.waited < patience:
             return None
-        return f"no better {NAMES[self.options.metric]} for {_count(patience, 'validation')}"
+        return f"no better {NAMES[self.options.metric]} for {counted(patience, 'validation')}"
 
     def _report(self, norm: Tensor, progress: float) -> None:
         loss, speed, waiting = self.meter.read()
@@ -143,12 +144,16 @@ class Loop:
 
     def _check(self, loss: float) -> None:
         if not math.isfinite(loss):
-            raise S2SError(
-                f"the loss is no longer a number at step {self.position.step:,}",
-                where=str(self.trainer.folder),
-                hint="Go on from the last checkpoint with --resume --precision fp32, or start anew with a "
-                "lower --learning-rate. The best model so far is kept until then.",
-            )
+            hint = "Start anew with a lower --learning-rate."
+            if self.trainer.runtime.dtype != torch.float32:
+                hint = (
+                    "Go on from the last checkpoint with --resume --precision fp32, or start anew with a "
+                    "lower --learning-rate."
+                )
+            if self.position.best_step is not None:
+                hint += " The best model so far is kept until then."
+            what = f"the loss is no longer a number at step {self.position.step:,}"
+            raise S2SError(what, where=str(self.trainer.folder), hint=hint)
 
     def _validate(self, stop: Stop) -> bool:
         """Measure the model and keep it if it is the best; returns whether a stop was asked for meanwhile."""
@@ -192,7 +197,3 @@ class Loop:
         for text in result.warnings:
             self.listen(Notice(text=text, warning=True))
         return asked
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -182,7 +182,7 @@ def parse_columns(columns: str) -> tuple[int | str, ...]:
     """``"1,2"`` → (1, 2); ``"lemma,form,tags"`` → ("lemma", "form", "tags"). Numbers count from 1.
 
     Raises:
-        UsageError: Not two or three columns, or column 0.
+        UsageError: Not two or three columns, one of them twice, or column 0.
     """
     names = [name.strip() for name in columns.split(",")]
     if len(names) not in (2, 3) or not all(names):
@@ -191,6 +191,9 @@ def parse_columns(columns: str) -> tuple[int | str, ...]:
         raise UsageError(what, where="--columns", hint=hint)
     if "0" in names:
         raise UsageError("columns are numbered from 1", where="--columns", hint="The first two are 1,2.")
+    if len(set(names)) < len(names):
+        what = f"'{columns}' names a column twice"
+        raise UsageError(what, where="--columns", hint="Source and target are two columns.")
     return tuple(int(name) if name.isascii() and name.isdigit() else name for name in names)
 
 

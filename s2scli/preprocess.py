@@ -182,8 +182,9 @@ class _Job:
                     start += len(chunk[0])
                     if start > len(survey):
                         break
+                    # The training text, and what is held out of it; a set that is given is kept whole.
+                    limit = self.options.max_length if name == "train" else None
                     for split in set(fate.tolist()) & writers.keys():
-                        limit = self.options.max_length if split == sel.TRAIN else None
                         places = np.flatnonzero(fate == split)
                         fate[writers[split].write(chunk, places, tokenizer, limit)] = sel.LONG
                 meter.base += self.sizes[name]
@@ -196,6 +197,14 @@ class _Job:
             for writer in writers.values():
                 writer.finish()
         check_left(surveys["train"].fate, self.sets["train"])
+        for split in writers:
+            if not any((survey.fate == split).any() for survey in surveys.values()):
+                raise S2SError(
+                    f"no {SPLITS[split]} pair is left: all that were held out have a side of more than "
+                    f"{self.options.max_length:,} tokens",
+                    where=", ".join(str(path) for path in self.sets["train"].files),
+                    hint=f"Raise --max-length or --{SPLITS[split]}-size, or give a {SPLITS[split]} set.",
+                )
         meter.end()
         self.unknown = {SPLITS[split]: writer.unknown() for split, writer in writers.items()}
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 from s2scli.config import ModelConfig, TrainOptions
-from s2scli.errors import UsageError
+from s2scli.errors import UsageError, counted
 from s2scli.resolve import flag
 
 
@@ -259,7 +259,7 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
         "validate_every",
         "patience",
     ]
-    reason = f"for {data.pairs:,} {'strings' if data.strings else 'pairs'}"
+    reason = f"for {counted(data.pairs, 'string' if data.strings else 'pair')}"
     if full.max_minutes is not None and not data.strings:
         reason += f", {full.max_minutes:g} min"
     texts = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from s2scli.errors import S2SError, UsageError
-from s2scli.files import os_error
+from s2scli.files import lock, os_error
 
 MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "report.html")
 """What a training and its report leave beside ``data``, and what new data make stale.
@@ -30,7 +30,8 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
         inputs: Files that will be read, to refuse those that would be replaced.
 
     Raises:
-        S2SError: Something exists and ``force`` is false, or the folder cannot be written.
+        S2SError: Something exists and ``force`` is false, a training is running in it, or the folder cannot
+            be written.
         UsageError: An input inside the folder to be replaced.
     """
     data, partial, replaced = run / "data", run / "data.partial", run / "replaced"
@@ -38,37 +39,41 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
         if path.resolve().is_relative_to(data.resolve()):
             what = f"{path} lies in the folder that is to be written"
             raise UsageError(what, where="--run", hint="Choose another run folder, or move the file.")
-    try:
-        _settle(run)
-        present = [name for name in ("data", *MODELS) if _exists(run / name)]
-        if present and not force:
-            what = f"the run folder holds {', '.join(present)} already"
-            raise S2SError(what, where=str(run), hint="Choose another --run, or replace them with --force.")
-        fresh = not run.exists()
-        run.mkdir(parents=True, exist_ok=True)
-        _remove(partial)
-        partial.mkdir()
-    except OSError as error:
-        raise os_error(error, error.filename or run) from error
-    try:
-        yield partial
+    with ExitStack() as held:
         try:
-            # The data go aside first and come in last. So there are never new data beside old models, nor
-            # old data without their models, but for a moment no data; and that there are none tells
-            # `_settle` that this was cut off, and that all of the old is in ``replaced`` or in its place.
-            replaced.mkdir()
-            for name in ("data", *MODELS):
-                if _exists(run / name):
-                    (run / name).rename(replaced / name)
-            partial.rename(data)
-        finally:
             _settle(run)
-    except OSError as error:
-        raise os_error(error, error.filename or run) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if fresh and run.is_dir() and not any(run.iterdir()):
-            run.rmdir()
+            present = [name for name in ("data", *MODELS) if _exists(run / name)]
+            if present and not force:
+                what = f"the run folder holds {', '.join(present)} already"
+                hint = "Choose another --run, or replace them with --force."
+                raise S2SError(what, where=str(run), hint=hint)
+            if present:
+                held.enter_context(_locked_with_seeds(run))
+            fresh = not run.exists()
+            run.mkdir(parents=True, exist_ok=True)
+            _remove(partial)
+            partial.mkdir()
+        except OSError as error:
+            raise os_error(error, error.filename or run) from error
+        try:
+            yield partial
+            try:
+                # The data go aside first and come in last. So there are never new data beside old models, nor
+                # old data without their models, but for a moment no data; and that there are none tells
+                # `_settle` that this was cut off, and that all of the old is in ``replaced`` or in its place.
+                replaced.mkdir()
+                for name in ("data", *MODELS):
+                    if _exists(run / name):
+                        (run / name).rename(replaced / name)
+                partial.rename(data)
+            finally:
+                _settle(run)
+        except OSError as error:
+            raise os_error(error, error.filename or run) from error
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+            if fresh and run.is_dir() and not any(run.iterdir()):
+                run.rmdir()
 
 
 def data_folder(run: Path) -> Path:
@@ -91,6 +96,26 @@ def trained(run: Path) -> bool:
 def members(run: Path) -> list[Path]:
     """The folders of the seeds that a run was trained with, in numeric order; none if it was with one."""
     return sorted((p for p in run.glob("seeds/*") if p.name.isdecimal()), key=lambda p: int(p.name))
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder; the lock ends with the process, however it ends."""
+    with (run / ".lock").open("w") as file:
+        if not lock(file):
+            hint = "Wait for it or stop it, or use another folder (--run)."
+            raise S2SError("another training is running in this folder", where=str(run), hint=hint)
+        yield
+
+
+@contextmanager
+def _locked_with_seeds(run: Path) -> Iterator[None]:
+    """Keep trainings out of a run folder and out of those of its seeds."""
+    with ExitStack() as stack:
+        for folder in (run, *members(run)):
+            if (folder / ".lock").exists():  # there was a training, and may be still
+                stack.enter_context(locked(folder))
+        yield
 
 
 def _settle(run: Path) -> None:

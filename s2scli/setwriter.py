@@ -78,12 +78,12 @@ class SetWriter:
         sides = (tokenizer.source, tokenizer.target)
         texts = [side.normalize_all(lines) for side, lines in zip(sides, raw, strict=True)]
         ids = [side.encode_normalized(lines) for side, lines in zip(sides, texts, strict=True)]
-        for file, lines in zip(self._texts, raw, strict=False):
-            file.writelines(f"{line}\n" for line in lines)
         long = [k for k, pair in enumerate(zip(*ids, strict=True)) if limit and max(map(len, pair)) > limit]
         for k in reversed(long):
-            for encoded, lines in zip(ids, texts, strict=True):
-                del encoded[k], lines[k]
+            for encoded, lines, given in zip(ids, texts, raw, strict=True):
+                del encoded[k], lines[k], given[k]
+        for file, given in zip(self._texts, raw, strict=False):
+            file.writelines(f"{line}\n" for line in given)
         for side, unknown, encoded, lines in zip(sides, self._unknown, ids, texts, strict=True):
             unknown.add(side, encoded, lines)
         self._shards.add_many(ids[0], ids[1], texts[0], texts[1])

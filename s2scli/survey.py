@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from s2scli import selection as sel
 from s2scli.config import PreprocessOptions
-from s2scli.errors import S2SError
+from s2scli.errors import S2SError, counted
 from s2scli.events import Listener, Notice, Progress
 from s2scli.inputs import SPLITS
 from s2scli.parallel import Parallel
@@ -162,10 +162,10 @@ class Surveyor:
             return
         chosen = sel.hold_out(train.sources[usable], (dev, test), self.options.seed)
         if chosen is None:
-            distinct = len(np.unique(train.sources[usable]))
+            distinct = counted(len(np.unique(train.sources[usable])), "different source")
             raise S2SError(
-                f"{count:,} usable pairs with {distinct:,} different sources are too few to hold out "
-                f"{dev + test:,} and train on the rest",
+                f"{counted(count, 'usable pair')} with {distinct}: too few to hold out {dev + test:,} and "
+                "train on the rest",
                 where=", ".join(str(path) for path in self.sets["train"].files),
                 hint="Add pairs, lower --dev-size and --test-size, or give --dev-src and --dev-tgt.",
             )

@@ -14,7 +14,7 @@ from s2scli import checkpoint, torchrun, trainingstate
 from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches
 from s2scli.distributed import Peers, check_same, together
-from s2scli.errors import S2SError, UsageError
+from s2scli.errors import S2SError, UsageError, counted
 from s2scli.events import Listener, Notice, TrainingEnded, TrainingStarted, silent
 from s2scli.lexicon import copy_lexicon
 from s2scli.loop import Loop
@@ -22,7 +22,7 @@ from s2scli.meter import Stop
 from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, flag
-from s2scli.runfolder import data_folder, trained
+from s2scli.runfolder import data_folder, locked, trained
 from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
@@ -85,7 +85,7 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
         )
     with together(options.device) as peers:
         report_path = find_data(options.run) / "report.json"
-        with trainingstate.locked(options.run) if peers.first else nullcontext():
+        with locked(options.run) if peers.first else nullcontext():
             fingerprint = _fingerprint(report_path)
             checked = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
             told = listen if peers.first else silent
@@ -138,6 +138,12 @@ def read_inputs(options: TrainOptions, processes: int = 1) -> Inputs:
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     data, dev = ParallelData.open(folder, "train"), ParallelData.open(folder, "dev")
     held_out = HeldOut.read(folder)
+    if not len(held_out.sources) == len(held_out.references) == len(dev):
+        what = (
+            f"dev.source.txt has {counted(len(held_out.sources), 'line')}, dev.target.txt "
+            f"{counted(len(held_out.references), 'line')}, for {counted(len(dev), 'pair')}"
+        )
+        raise S2SError(what, where=str(folder), hint="Run s2s preprocess again, with --force.")
     facts = DataFacts(
         pairs=len(data),
         tokens=int(data.target_lengths.sum()) + len(data),

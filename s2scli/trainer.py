@@ -198,7 +198,8 @@ class Trainer:
         """Write the last model and the training state, if this is the first process."""
         if not self.peers.first:
             return
-        checkpoint.save_weights(self.folder / "last", self.final_model)
+        if self.position.step:  # what has learnt nothing is no model, only a state to begin from
+            checkpoint.save_weights(self.folder / "last", self.final_model)
         tensors = {f"model.{n}": p for n, p in checkpoint.unique_weights(self.model).items()}
         if self.averaged is not None:
             tensors |= {f"average.{n}": p for n, p in checkpoint.unique_weights(self._average).items()}

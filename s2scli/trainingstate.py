@@ -1,21 +1,19 @@
-"""The training state beside the models of a run folder, and what keeps two trainings apart."""
+"""The training state beside the models of a run folder."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from s2scli.checkpoint import FORMAT, check_format, load_tensors, save_tensors, unreadable
+from s2scli.checkpoint import FORMAT, check_format, load_tensors, opened, save_tensors
 from s2scli.errors import S2SError
-from s2scli.files import lock
-from s2scli.runfolder import MODELS, members
+from s2scli.runfolder import MODELS, locked, members
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
@@ -36,11 +34,8 @@ def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def read_progress(folder: Path) -> dict[str, Any]:
     """What ``save_state`` has written, but for the tensors."""
     path = folder / "training.safetensors"
-    try:
-        with safe_open(path, framework="pt") as file:
-            return _progress(file.metadata() or {}, path)
-    except (SafetensorError, OSError) as error:
-        raise unreadable(path, error) from error
+    with opened(path) as file:
+        return _progress(file.metadata() or {}, path)
 
 
 def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
@@ -51,16 +46,6 @@ def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise S2SError("this is not the state of a training", where=str(path)) from error
     check_format(version, path)
     return progress
-
-
-@contextmanager
-def locked(run: Path) -> Iterator[None]:
-    """Keep other trainings out of a run folder; the lock ends with the process, however it ends."""
-    with (run / ".lock").open("w") as file:
-        if not lock(file):
-            hint = "Wait for it or stop it, or use another folder (--run)."
-            raise S2SError("another training is running in this folder", where=str(run), hint=hint)
-        yield
 
 
 def remove_models(run: Path) -> None:
@@ -85,5 +70,6 @@ def remove_models(run: Path) -> None:
 def remove_leftovers(run: Path) -> None:
     """Delete the temporary files of a writer that was killed."""
     for folder in (run, run / "best", run / "last", run / "state"):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        for pattern in (".*.tmp", ".tmp*"):  # ours, and those of safetensors
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)

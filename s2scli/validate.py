@@ -14,6 +14,7 @@ import torch
 from s2scli.config import TrainOptions
 from s2scli.corpus import Lines
 from s2scli.dataset import in_order
+from s2scli.errors import counted
 from s2scli.events import Listener, Notice
 from s2scli.model import Seq2Seq
 from s2scli.runtime import Runtime
@@ -97,10 +98,12 @@ class Validator:
         shown = held_out.some(options.validate_lines)
         self.sources, self.references = list(shown.sources), list(shown.references)
         fits = (dev.source_lengths <= longest[0]) & (dev.target_lengths <= longest[1])
+        if not fits.any():  # a loss of nothing would be 0, and no later one would be better
+            fits[np.argmin(dev.source_lengths + dev.target_lengths)] = True
         self.rows = np.flatnonzero(fits)
         if len(self.rows) < len(dev):
-            count = len(dev) - len(self.rows)
-            text = f"The loss leaves out {count:,} development pairs that are longer than any in training."
+            left_out = counted(len(dev) - len(self.rows), "development pair")
+            text = f"The loss leaves out {left_out} longer than any in training."
             listen(Notice(text=text))
 
     def validate(self, model: Seq2Seq) -> Validation:

@@ -124,6 +124,7 @@ def test_without_data_the_sample_corpus_is_used(tmp_path: Path) -> None:
         ({"train": "a", "test_tgt": "a"}, "--test-src"),
         ({"dev_src": "a", "dev_tgt": "a"}, "--train-src"),
         ({"train": "a", "columns": "1"}, "--columns"),
+        ({"train": "a", "columns": "2,2"}, "--columns"),
         ({"train": "a", "dev": "a", "dev_size": 5}, "--dev-size"),
         ({"test_size": 5}, "--test-size"),
     ],
@@ -535,3 +536,27 @@ def test_held_out_pairs_beyond_max_length_are_kept_and_told(tmp_path: Path) -> N
             assert "validation leaves out their loss" in said[0]
             assert said[1].startswith("1 of 2 test pairs")
             assert "validation" not in said[1]
+
+
+def test_new_data_do_not_take_the_folder_from_a_training(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(50))
+    run(tmp_path, **given)
+    before = snapshot(tmp_path / "run")
+    seed = tmp_path / "run" / "seeds" / "1"
+    seed.mkdir(parents=True)
+    for folder in (tmp_path / "run", seed):
+        with runfolder.locked(folder), pytest.raises(S2SError, match="another training"):
+            run(tmp_path, force=True, **given)
+        (folder / ".lock").unlink()
+    shutil.rmtree(tmp_path / "run" / "seeds")
+    assert snapshot(tmp_path / "run") == before
+    run(tmp_path, force=True, **given)
+
+
+def test_pairs_that_are_too_long_are_not_held_out_either(tmp_path: Path) -> None:
+    long = (" ".join(["word"] * 400), " ".join(["word"] * 400))
+    given = files(tmp_path, "train", [*some_pairs(60), long])
+    for seed in range(1, 20):
+        report = run(tmp_path, force=True, dev_size=20, seed=seed, **given)
+        assert report["dropped"]["too_long"] == 1
+        assert long not in texts(tmp_path, "dev")

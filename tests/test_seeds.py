@@ -21,7 +21,7 @@ from s2scli.crew import places
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Stepped, TrainingEnded, TrainingStarted
 from s2scli.report import report
-from s2scli.runfolder import new_data
+from s2scli.runfolder import locked, new_data
 from s2scli.score import run as score
 from s2scli.seeds import train_seeds
 from s2scli.several import MOST_ROWS, Failed, OfSeed, SeedsEnded, SeedsStarted, Standing, seed_list
@@ -109,9 +109,9 @@ def test_models_are_replaced_only_on_request(
         train_seeds(options(copy_run(trained, tmp_path / "single"), seeds=2))
     with pytest.raises(UsageError, match="goes on and --force"):
         train_seeds(options(run, seeds=2, resume=True, force=True))
-    with trainingstate.locked(run / "seeds" / "7"), pytest.raises(S2SError, match="another training"):
+    with locked(run / "seeds" / "7"), pytest.raises(S2SError, match="another training"):
         train(options(run, force=True, threads=1))
-    with trainingstate.locked(run), pytest.raises(S2SError, match="another training"):
+    with locked(run), pytest.raises(S2SError, match="another training"):
         train_seeds(going_on(run))
     with pytest.raises(UsageError, match="exactly the lecture's model"):  # before anything is removed
         train_seeds(options(run, seeds=2, force=True, preset="lecture", bridge="zero"))
@@ -234,7 +234,7 @@ def test_without_their_parent_they_save_and_end(prepared: Path, tmp_path: Path) 
     process.communicate(timeout=120)  # ends when all that hold the pipe have ended
     state = trainingstate.read_progress(run / "seeds" / "1" / "state")
     assert state["position"]["step"] > 0
-    with trainingstate.locked(run / "seeds" / "1"):
+    with locked(run / "seeds" / "1"):
         pass
 
 

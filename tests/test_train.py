@@ -18,15 +18,19 @@ import torch
 from conftest import SMALL, Runner, copy_run, quiet
 
 from s2scli import trainingstate
+from s2scli.checkpoint import find_model
 from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches, plan_batches
 from s2scli.errors import S2SError, UsageError
-from s2scli.events import Event, Notice, Stepped, TrainingEnded, Validated
+from s2scli.events import Event, Notice, Stepped, TrainingEnded, TrainingStarted, Validated
 from s2scli.recipe import LECTURE, DataFacts, choose
 from s2scli.resolve import build
+from s2scli.runfolder import locked
+from s2scli.runtime import set_up
 from s2scli.shards import ParallelData
+from s2scli.tokenizer import Tokenizer
 from s2scli.train import resumed_options, train
-from s2scli.validate import HeldOut, signs_of_collapse
+from s2scli.validate import HeldOut, Validator, signs_of_collapse
 
 SHORT = TrainOptions(
     hidden=32, embedding=16, batch_tokens=200, threads=1, precision="fp32", learning_rate=0.01
@@ -243,6 +247,8 @@ def test_a_loss_that_is_no_number_is_reported_in_words(prepared: Path, tmp_path:
             )
         )
     assert "--learning-rate" in str(caught.value)
+    assert "fp32" not in str(caught.value), "it is fp32 already"
+    assert "best model" not in str(caught.value), "there is none"
 
 
 def test_signs_of_collapse() -> None:
@@ -421,9 +427,63 @@ def test_resume_needs_the_data_it_began_with(prepared: Path, tmp_path: Path) -> 
 
 def test_only_one_training_in_a_folder(prepared: Path, tmp_path: Path) -> None:
     run = copy_run(prepared, tmp_path / "run")
-    with trainingstate.locked(run), pytest.raises(S2SError, match="another training"):
+    with locked(run), pytest.raises(S2SError, match="another training"):
         train(options(run, max_steps=3))
     train(options(run, max_steps=3))
+
+
+def test_others_may_read_a_model_and_nothing_of_a_killed_writer_stays(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    before = os.umask(0o022)
+    try:
+        train(options(run, max_steps=3))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (run / "last").iterdir()} == {0o644}
+    left = [run / "state" / ".tmpAb12Cd", run / "best" / ".tmpXy34Zw", run / "last" / ".model.1.tmp"]
+    for path in left:
+        path.write_bytes(b"half a file")
+    train(TrainOptions(run=run, resume=True, max_steps=6))
+    assert not any(path.exists() for path in left)
+
+
+def test_stopped_before_the_first_update_there_is_a_training_but_no_model(
+    prepared: Path, tmp_path: Path
+) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+
+    def stop(event: Event) -> None:
+        if isinstance(event, TrainingStarted):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(options(run, max_steps=3), stop)
+    with pytest.raises(S2SError, match="there is no model"):
+        find_model(run)
+    train(TrainOptions(run=run, resume=True))
+    assert find_model(run) == run / "best"
+
+
+def test_a_loss_of_no_development_pair_is_not_zero(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    heard: list[Event] = []
+    tokenizer = Tokenizer.load(run / "data" / "tokenizer.json")
+    dev, text = ParallelData.open(run / "data", "dev"), HeldOut.read(run / "data")
+    runtime = set_up("cpu", "fp32", 1)
+    validator = Validator(tokenizer, dev, text, (1, 1), options(run, max_steps=1), runtime, heard.append)
+    shortest = (dev.source_lengths + dev.target_lengths).min()
+    assert [dev.source_lengths[i] + dev.target_lengths[i] for i in validator.rows] == [shortest]
+    assert [e.text.split(" longer")[0] for e in heard if isinstance(e, Notice)] == [
+        "The loss leaves out 39 development pairs"
+    ]
+
+
+def test_development_text_that_does_not_fit_its_pairs_is_refused(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    path = run / "data" / "dev.source.txt"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:5]))
+    with pytest.raises(S2SError, match=r"dev\.source\.txt has 5 lines, .* 40 lines, for 40 pairs"):
+        train(options(run, max_steps=3))
 
 
 def test_a_failed_start_leaves_the_old_model(trained: Path, tmp_path: Path) -> None:
