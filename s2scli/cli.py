@@ -12,6 +12,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -195,14 +196,15 @@ def _usage_error(error: Any) -> S2SError:
     hint = f"'{context.command_path if context else 's2s'} --help' shows the options."
     message = error.format_message()
     if context and option and message.startswith("No such option"):
-        known = {
-            o.lstrip("-") for p in context.command.get_params(context) for o in (*p.opts, *p.secondary_opts)
-        }
+        names = [o for p in context.command.get_params(context) for o in (*p.opts, *p.secondary_opts)]
+        known = {name.lstrip("-") for name in names if name.startswith("-")}
         word = option.lstrip("-")
         elsewhere = [name for name in ELSEWHERE.get(word, ()) if name in known]
         close = nearest(elsewhere[0] if elsewhere else word, known)
         message = f"there is no option '{option}'"
         hint = close.replace("'", "'--", 1) if close.startswith("Did") else hint
+        for argument in get_close_matches(word, [name for name in names if not name.startswith("-")], n=1):
+            hint = f"Give the {argument} without an option before them."
     return UsageError(message, hint=hint)
 
 

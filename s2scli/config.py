@@ -413,10 +413,10 @@ class TranslateOptions(Options):
         "Run",
     )
     input: Path | None = option(
-        None, "File to translate.", "Input and output", auto="standard input", short="i"
+        None, "File to translate (- is standard input).", "Input and output", auto="standard input", short="i"
     )
     output: Path | None = option(
-        None, "File to write.", "Input and output", auto="standard output", short="o"
+        None, "File to write (- is standard output).", "Input and output", auto="standard output", short="o"
     )
     force: bool = option(False, "Replace an existing --output.", "Input and output")
     resume: bool = option(

@@ -47,7 +47,7 @@ def error_panel(error: S2SError) -> Panel:
     # A capital for a sentence that begins with a word, none for one that begins with a file or a number.
     word = re.match(r"(?!nan|inf)[a-z]+(?=[ ,:])", error.what)
     what = visible(error.what[:1].upper() + error.what[1:] if word else error.what)
-    if what.plain and what.plain[-1] not in ".!?…)":
+    if what.plain and what.plain[-1] not in ".!?…":
         what.append(".")
     parts: list[RenderableType] = []
     if error.where:
@@ -65,7 +65,7 @@ def error_line(error: S2SError) -> Text:
     parts = [
         f"{visible(error.where).plain}: " if error.where else "",
         what,
-        "" if what[-1:] in ".!?…)" else ".",
+        "" if what[-1:] in ".!?…" else ".",
     ]
     hint = f" {visible(error.hint).plain}" if error.hint else ""
     return Text(f"{'usage error' if error.exit_code == 2 else 'error'}: {''.join(parts)}{hint}")

@@ -78,6 +78,7 @@ class Partial:
         self._input = hashlib.blake2b(digest_size=16)
         self._expected = ""
         self._saved = self._ours = False
+        self._announced = self.file.exists()
         self._handle: BinaryIO | None = None
 
     def open(self, *, resume: bool, force: bool) -> None:
@@ -200,9 +201,31 @@ class Partial:
             return False
         with suppress(OSError):  # a full disk has been told of
             self._handle.close()
-        if self._ours and not self._saved:
+        if self._ours and not self._saved and not (self._announced and self.target.exists()):
             self.file.unlink(missing_ok=True)
         return self._saved
+
+
+@contextmanager
+def announced(path: Path) -> Iterator[None]:
+    """Leave a sign, long before the first result, that the file which is there shall be replaced.
+
+    Without it, ``--resume`` would take the old file for the result of a command that was interrupted while it
+    loaded its model. After an error the sign is taken away again.
+    """
+    sign = Partial(path, {})
+    if sign.special:
+        yield
+        return
+    ours = not sign.file.exists()
+    with suppress(OSError):  # `partial` will say so
+        sign.file.touch()
+    try:
+        yield
+    except Exception:
+        if ours and not sign.note.exists():
+            sign.file.unlink(missing_ok=True)
+        raise
 
 
 @contextmanager

@@ -78,6 +78,7 @@ def score(options: ScoreOptions, listen: Listener) -> dict[str, Any]:
     )
     material = gather(options, listen)
     _warn_of_tokens(material, metrics, listen)
+    _warn_of_symbols(material, metrics, listen)
     scores = score_systems(
         material.systems,
         material.references,
@@ -124,6 +125,21 @@ def _warn_of_tokens(material: Material, metrics: list[str], listen: Listener) ->
                 "people write it, not tokens; of tokens it says something else."
             )
             listen(Notice(text=text, warning=True))
+
+
+def _warn_of_symbols(material: Material, metrics: list[str], listen: Listener) -> None:
+    """Of symbols that something else than white space separates, PER would be WER."""
+    lines = [line.strip() for reference in material.references for line in reference]
+    if "per" in metrics and any(len(line) > 1 for line in lines) and not any(map(_separates, lines)):
+        text = (
+            "No reference holds white space, so each line counts as one symbol, and PER is WER. Put spaces "
+            "between the symbols, or count characters: --metric cer."
+        )
+        listen(Notice(text=text, warning=True))
+
+
+def _separates(line: str) -> bool:
+    return len(line.split()) > 1
 
 
 def _add_details(

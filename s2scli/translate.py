@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from s2scli.checkpoint import find_models
@@ -13,7 +13,7 @@ from s2scli.config import TranslateOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
 from s2scli.formats import formatter
-from s2scli.partial import Partial, partial
+from s2scli.partial import Partial, announced, partial
 from s2scli.stream import Source
 from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translation, Translator
 
@@ -33,6 +33,8 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
     Raises:
         S2SError: No model, an input that cannot be read, an output that is in the way.
     """
+    if str(options.output) == "-":
+        options = replace(options, output=None)
     search = SearchOptions(
         beam=options.beam,
         n_best=options.n_best,
@@ -55,23 +57,27 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         from s2scli.plot import check_path
 
         check_path(options.attention_plot)
-    translator = Translator.load(
-        options.run,
-        device=options.device,
-        precision=options.precision,
-        threads=options.threads,
-        shortlist=options.shortlist,
-        listen=listen,
-    )
-    if search.attention and not translator.has_attention:
-        where = "--alignments" if options.alignments else "--attention-plot"
-        raise UsageError("this model has no attention (it was trained with --attention none)", where=where)
-    pictures = None
-    if options.attention_plot is not None:
-        from s2scli.pictures import AttentionPictures
-
-        pictures = AttentionPictures(options.attention_plot, translator.tokenizer)
     with ExitStack() as stack:
+        if options.output is not None and options.force and options.output.is_file():
+            stack.enter_context(announced(options.output))
+        translator = Translator.load(
+            options.run,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            shortlist=options.shortlist,
+            listen=listen,
+        )
+        if search.attention and not translator.has_attention:
+            where = "--alignments" if options.alignments else "--attention-plot"
+            raise UsageError(
+                "this model has no attention (it was trained with --attention none)", where=where
+            )
+        pictures = None
+        if options.attention_plot is not None:
+            from s2scli.pictures import AttentionPictures
+
+            pictures = AttentionPictures(options.attention_plot, translator.tokenizer)
         file: Partial | None = None
         if options.output is not None:
             settings = _settings(options, search, translator)
@@ -96,8 +102,7 @@ def _run(
     """Translate all windows of the source to the file, or to standard output."""
     form, total, number = formatter(options, translator), source.size, 0
     if file is not None:
-        translator.split_lines = file.counts.get("split", 0)
-        translator.cut_lines = file.counts.get("cut", 0)
+        _recount(translator, file.counts)
     batch_size = options.batch_size or translator.batch_size(search)
     for read in source.windows(batch_size * WINDOW_BATCHES):
         window = read
@@ -121,12 +126,29 @@ def _run(
             sys.stdout.buffer.flush()
             continue
         if window:
-            file.advance(window, {"split": translator.split_lines, "cut": translator.cut_lines})
+            file.advance(window, _counts(translator))
         listen(Progress(task="Translating", done=source.position, total=total, unit="bytes"))
     if file is not None:
         file.check()
         if total is not None:
             listen(Progress(task="Translating", done=total, total=total, unit="bytes"))
+
+
+_UNKNOWN = "unknown "
+
+
+def _counts(translator: Translator) -> dict[str, int]:
+    """What a note keeps, for `_tell_what_was_done` after an interruption."""
+    unknown = {f"{_UNKNOWN}{symbol}": n for symbol, n in translator.unknown.most_common(100)}
+    return {"split": translator.split_lines, "cut": translator.cut_lines, **unknown}
+
+
+def _recount(translator: Translator, counts: dict[str, int]) -> None:
+    """Let a translator go on from what a note has kept."""
+    translator.split_lines, translator.cut_lines = counts.get("split", 0), counts.get("cut", 0)
+    for name, n in counts.items():
+        if name.startswith(_UNKNOWN):
+            translator.unknown[name.removeprefix(_UNKNOWN)] = n
 
 
 def _is_done(options: TranslateOptions, listen: Listener) -> bool:

@@ -103,6 +103,7 @@ def test_no_command_shows_the_help_on_stderr(capsys: pytest.CaptureFixture[str])
         (["translate", "--src", "x"], "usage error: there is no option '--src'. Did you mean '--input'?"),
         (["preprocess", "--src", "x"], "there is no option '--src'. Did you mean '--train-src'?"),
         (["train", "--lr", "1"], "usage error: there is no option '--lr'. Did you mean '--learning-rate'?"),
+        (["score", "--hypothesis", "x"], "there is no option '--hypothesis'. Give the hypotheses without"),
         (["train", "--zyx", "1"], "there is no option '--zyx'. 's2s train --help' shows the options."),
         (["train", "--zzzz"], "'s2s train --help' shows the options."),
         (

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from conftest import quiet, run_s2s
 
+from s2scli import translate
 from s2scli.errors import S2SError
-from s2scli.partial import partial
+from s2scli.partial import Partial, partial
+from s2scli.translator import Translator
 
 SETTINGS = {"beam": 1}
 
@@ -179,3 +181,22 @@ def test_a_pipe_is_written_to(trained: Path) -> None:
     command = f'echo "a b" | "{sys.executable}" -m s2scli translate --run "{trained}" -o /dev/stdout | cat'
     done = subprocess.run(command, shell=True, capture_output=True, env=quiet(), check=False, timeout=120)
     assert done.stdout == b"b a\n", done.stderr
+
+
+def test_what_was_unknown_before_an_interruption_is_told_after_it(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator = Translator.load(trained, precision="fp32", threads=1)
+    translator.translate(["a zzz b", "yyy zzz"])
+    assert translator.unknown == {"zzz": 2, "yyy": 1}
+    counts = translate._counts(translator)
+    monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
+    first = Partial(tmp_path / "out", {})
+    first.open(resume=False, force=False)
+    first.advance(["a zzz b", "yyy zzz"], counts)
+    first.leave()
+    with partial(tmp_path / "out", {}, resume=True, force=False) as file:
+        other = Translator.load(trained, precision="fp32", threads=1)
+        translate._recount(other, file.counts)
+        file.skip(["a zzz b", "yyy zzz"])
+    assert other.unknown == translator.unknown

@@ -337,6 +337,15 @@ def test_text_that_looks_tokenised(files: Path) -> None:
     assert notice.warning and notice.text.startswith("tokens: 100 lines or more end in a full stop")
 
 
+@pytest.mark.parametrize(("text", "warned"), [("a|b|c\n", True), ("a b c\n", False), ("a\n", False)])
+def test_symbols_that_nothing_separates(text: str, warned: bool, files: Path) -> None:
+    (files / "strings").write_text(text * 3)
+    heard: list[Event] = []
+    score(ScoreOptions(hypotheses=hyp("strings"), ref=hyp("strings"), metrics="wer,per"), heard.append)
+    told = [e.text for e in heard if isinstance(e, Notice) and e.warning]
+    assert [t.startswith("No reference holds white space") for t in told] == [True] * warned
+
+
 def test_progress_of_all_that_takes_long(files: Path) -> None:
     heard: list[Event] = []
     options = ScoreOptions(

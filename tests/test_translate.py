@@ -23,6 +23,7 @@ from s2scli.errors import UsageError
 from s2scli.formats import escape_tabs
 from s2scli.longlines import cut
 from s2scli.model import SearchLimits, beam_search
+from s2scli.partial import announced
 from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import SearchOptions, Translator
@@ -408,3 +409,32 @@ def test_only_where_all_is_exact_nothing_is_given_up(
     translator = Translator.load(trained, device="cpu", precision=precision, threads=1)
     translator.translate(["a b c"], **search)
     assert given == [threshold]
+
+
+def test_standard_output_by_its_usual_name(trained: Path, tmp_path: Path) -> None:
+    text = "a b c\n\nh g\n"
+    arguments = ("translate", "--run", trained, "--precision", "fp32", "--threads", 1)
+    plain = run_s2s(*arguments, stdin=text)
+    named = run_s2s(*arguments, "--output", "-", "--input", "-", stdin=text)
+    assert named.stdout == plain.stdout
+    assert lines_of(plain.stdout)[1] == ""
+
+
+def test_an_old_file_that_was_to_be_replaced_is_not_taken_for_the_result(
+    trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("a b c\n")
+    (tmp_path / "out").write_text("old\n")
+    arguments: list[Any] = ["translate", "--run", trained, "--threads", 1]
+    arguments += ["-i", tmp_path / "in", "-o", tmp_path / "out"]
+    failed = run_s2s(*arguments, "--force", "--run", tmp_path / "no model")
+    assert failed.returncode == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
+    with pytest.raises(KeyboardInterrupt), announced(tmp_path / "out"):
+        raise KeyboardInterrupt  # while the model is loaded
+    assert (tmp_path / "out").read_text() == "old\n"
+    done = run_s2s(*arguments, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out").read_text() != "old\n"
+    again = run_s2s(*arguments, "--resume")
+    assert "nothing left to do" in again.stderr
