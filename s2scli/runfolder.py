@@ -1,4 +1,4 @@
-"""The run folder and the exchange of its data: an interrupted command leaves the old or the new."""
+"""The run folder: its lock, and the exchange of its data, which if interrupted leaves the old or the new."""
 
 from __future__ import annotations
 

@@ -248,7 +248,7 @@ def test_sources_are_compared_in_normal_form(tmp_path: Path) -> None:
     [
         ([], {}, "train text is empty"),
         ([("a", "b")], {}, "too few to hold out"),
-        ([("a", "b")] * 50, {}, "1 different sources are too few"),
+        ([("a", "b")] * 50, {}, "50 usable pairs with 1 different source: too few to hold out 2"),
         ([("a", "b"), ("c", "d")], {"dev_size": 2}, "too few to hold out"),
         ([("a", ""), ("", "b")], {}, "no training pair is left: of 2, 2 blank"),
         (some_pairs(40), {"max_length": 1}, "no training pair is left"),
