@@ -223,7 +223,7 @@ def _report(error: Exception, state: dict[str, Any]) -> int:
         return told.exit_code
 
     def show(console: Any) -> None:
-        from s2scli.console import error_line, error_panel
+        from s2scli.panels import error_line, error_panel
 
         if state["debug"]:
             import traceback

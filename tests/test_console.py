@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from s2scli.console import ConsoleListener, error_panel
+from s2scli.console import ConsoleListener
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import (
     Event,
@@ -22,6 +22,7 @@ from s2scli.events import (
     TrainingStarted,
     Validated,
 )
+from s2scli.panels import error_panel
 from s2scli.wording import amount, duration, measure, perplexity, visible
 
 

@@ -1,0 +1,58 @@
+"""How an option is declared: a dataclass field that knows its range, unit and help."""
+
+from __future__ import annotations
+
+from dataclasses import field
+from typing import Any
+
+
+def option(
+    default: Any,
+    help: str,
+    panel: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str | None = None,
+    auto: str | None = None,
+    short: str | None = None,
+    argument: bool = False,
+) -> Any:
+    """Declare one option as a dataclass field.
+
+    Args:
+        default: The value when neither the file nor a flag gives one.
+        help: One sentence for ``--help`` and the reference.
+        panel: The heading it stands under in ``--help``.
+        low, high: The closed range of valid numbers.
+        unit: The unit of a number, such as "tokens".
+        auto: What ``None`` means, when the value is then chosen from the data.
+        short: A one-letter flag, or another spelling of the flag.
+        argument: A positional argument of the command line instead of a flag.
+    """
+    metadata = {
+        "help": help,
+        "panel": panel,
+        "low": low,
+        "high": high,
+        "unit": unit,
+        "auto": auto,
+        "short": short,
+        "argument": argument,
+    }
+    return field(default=default, metadata=metadata)
+
+
+class Options:
+    """Base of the options of a command.
+
+    Attributes:
+        given: Names of what a file or flag set, as opposed to what has its default.
+    """
+
+    given: frozenset[str] = frozenset()
+
+    def sets(self, name: str) -> bool:
+        """Whether this option was set: by a file, a flag, or in Python to what is not its default."""
+        default = type(self).__dataclass_fields__[name].default  # type: ignore[attr-defined]
+        return name in self.given or getattr(self, name) != default
