@@ -14,6 +14,7 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
 from s2scli.formats import formatter
 from s2scli.partial import Partial, announced, partial
+from s2scli.runtime import settled
 from s2scli.stream import Source
 from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translation, Translator
 
@@ -84,7 +85,8 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
             file = stack.enter_context(
                 partial(options.output, settings, resume=options.resume, force=options.force, listen=listen)
             )
-        _run(options, search, translator, source, file, pictures, listen)
+        with settled():
+            _run(options, search, translator, source, file, pictures, listen)
     if pictures is not None:
         pictures.draw(listen)
     _tell_what_was_done(translator, source, listen)

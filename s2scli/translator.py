@@ -45,6 +45,9 @@ _SLACK = 10
 """Tokens that a hypothesis may have beyond the ratio, so that very short sources are not cut."""
 
 
+_Found = tuple[Hypothesis, str]
+"""A hypothesis and its text."""
+
 __all__ = ["WINDOW_BATCHES", "Piece", "SearchOptions", "Translation", "Translator"]
 
 
@@ -135,10 +138,10 @@ class Translator:
     def batch_size(self, options: SearchOptions) -> int:
         """Sentences that make a batch of some 600 hypotheses, from which on larger ones are hardly faster.
 
-        More, up to 512 sentences, where the output layer is small, as that of strings is.
+        Four times as many where the output layer is small, as that of strings is.
         """
         sentences = max(8, min(256, 640 // options.beam))
-        return min(512, 4 * sentences) if self.model.config.target_vocab <= _FEW_SYMBOLS else sentences
+        return 4 * sentences if self.model.config.target_vocab <= _FEW_SYMBOLS else sentences
 
     def _threshold(self, options: SearchOptions) -> float | None:
         """What search may give up; left open, next to nothing is lost, and in fp32 nothing at all."""
@@ -211,16 +214,19 @@ class Translator:
         jobs.sort(key=lambda job: -len(split[job[0]][job[1]][1]))
         batches = [jobs[begin : begin + batch_size] for begin in range(0, len(jobs), batch_size)]
 
-        def search(batch: list[tuple[int, int]]) -> list[list[Hypothesis]]:
+        def search(batch: list[tuple[int, int]]) -> list[list[_Found]]:
             sources = [split[i][j][1] for i, j in batch]
-            return self._search(sources, options, [(first_line + i, j) for i, j in batch])
+            found = self._search(sources, options, [(first_line + i, j) for i, j in batch])
+            # All texts of a batch at once, and while other threads search.
+            texts = iter(self.tokenizer.target.decode([h.tokens for best in found for h in best]))
+            return [[(h, next(texts)) for h in best] for best in found]
 
-        found: dict[tuple[int, int], list[Hypothesis]] = {}
+        found: dict[tuple[int, int], list[_Found]] = {}
         for batch, hypotheses in zip(batches, in_parallel(search, batches, self.runtime.device), strict=True):
             found.update(zip(batch, hypotheses, strict=True))
         for i, pieces in enumerate(split):
             found_here = [found[i, j] for j in range(len(pieces))]
-            self.cut_lines += any(not h[0].complete for h in found_here)
+            self.cut_lines += any(not best[0][0].complete for best in found_here)
             yield self._join(pieces, found_here)
 
     @torch.inference_mode()
@@ -274,17 +280,16 @@ class Translator:
 
         return draw
 
-    def _join(self, pieces: list[tuple[str, list[int]]], found: list[list[Hypothesis]]) -> list[Translation]:
+    def _join(self, pieces: list[tuple[str, list[int]]], found: list[list[_Found]]) -> list[Translation]:
         if not pieces:
             return [Translation(text="")]
         results = []
         for chosen in zip(*found, strict=False):  # rank by rank, as far as all pieces have hypotheses
-            texts = self.tokenizer.target.decode([h.tokens for h in chosen])
             parts = tuple(
                 Piece(source=tuple(ids), hypothesis=_trimmed(h, len(ids) + 1))
-                for (_, ids), h in zip(pieces, chosen, strict=True)
+                for (_, ids), (h, _) in zip(pieces, chosen, strict=True)
             )
-            text = joined(texts, [glue for glue, _ in pieces], self.tokenizer.target)
+            text = joined([text for _, text in chosen], [glue for glue, _ in pieces], self.tokenizer.target)
             results.append(Translation(text=text.replace("\r", " ").replace("\n", " "), pieces=parts))
         return results
 
