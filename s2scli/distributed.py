@@ -103,7 +103,6 @@ class _Workers(Peers):
 
     def __init__(self, store: Store, rank: int, size: int, device: torch.device) -> None:
         self.rank, self.size = rank, size
-        self._store = store
         place = device if device.type == "cuda" else None
         backend = "nccl" if place else "gloo"
         dist.init_process_group(
@@ -154,13 +153,6 @@ class _Workers(Peers):
         words = np.random.SeedSequence([seed, step, self.rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(words[0]))
 
-    def speaks(self) -> bool:
-        """Whether this process is the first to have an error to tell."""
-        try:
-            return int(self._store.add("errors", 1)) == 1
-        except RuntimeError:  # whoever kept the store has gone: better twice than never
-            return True
-
 
 class _CommonClock(Clock):
     """The clock of the first process, as all of them saw it at the last tick."""
@@ -195,15 +187,15 @@ def together(device: Device) -> Iterator[Peers]:
         return
     store, rank, size = next(rendezvous("env://"))
     store = _met(store, rank, size)
-    workers: _Workers | None = None
     try:
         workers = _Workers(store, rank, size, _own_device(device))
         yield workers
     except UsageError:
-        raise  # the same in all of them
+        _speaks(store)  # where only the first one sees it, the others need not tell that it has ended
+        raise
     except Exception as error:
         torchrun.hear_out()
-        if workers is not None and not workers.speaks():
+        if not _speaks(store):
             raise torchrun.ToldElsewhere(str(error)) from error
         if _lost(error):
             raise S2SError(
@@ -243,6 +235,14 @@ def _met(store: Store, rank: int, size: int) -> Store:
         time.sleep(0.02)
         missing = [other for other in missing if read(f"taken/{other}") != word]
     return PrefixStore(word, store)
+
+
+def _speaks(store: Store) -> bool:
+    """Whether this process is the first to have an error to tell."""
+    try:
+        return int(store.add("errors", 1)) == 1
+    except RuntimeError:  # whoever kept the store has gone: better twice than never
+        return True
 
 
 def check_same(peers: Peers, seen: object, run: Path) -> None:

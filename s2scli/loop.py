@@ -39,7 +39,6 @@ class Loop:
         self.options, self.position = trainer.options, trainer.position
         self.peers = trainer.peers
         self.meter = Meter(self.peers.clock(self.position.elapsed), self.peers.total)
-        self.reserve = 0.0  # seconds that the last validation will take
         self.plan = trainer.batches.epoch(self.position.epoch)
         self.projected = self.options.max_minutes is not None  # the user knows
 
@@ -61,14 +60,17 @@ class Loop:
                 # All decisions below are made of what all processes see alike.
                 asked = clock.tick(stop.asked)
                 over = self.over()
+                validated = bool(over) or position.step % (self.options.validate_every or 1) == 0
+                due = clock.seconds - saved_at > CHECKPOINT_SECONDS
                 if position.step % REPORT_EVERY == 0 or over or asked:
                     self._report(norm, progress)
-                validated = bool(over) or position.step % (self.options.validate_every or 1) == 0
+                elif validated or due:  # weights that are no numbers are not to be kept
+                    self._check(float(norm), "gradient")
                 if validated:
                     asked = self._validate(stop) or asked
                     over = over or self.impatient()
                 position.elapsed, position.ended = clock.seconds, over
-                if validated or asked or clock.seconds - saved_at > CHECKPOINT_SECONDS:
+                if validated or asked or due:
                     self.trainer.save()
                     asked = clock.tick(stop.asked) or asked
                     saved_at = clock.seconds
@@ -97,7 +99,8 @@ class Loop:
         if options.epochs is not None:
             shares.append(self.epochs / options.epochs)
         if options.max_minutes is not None:
-            shares.append(self.meter.clock.seconds / max(1e-9, options.max_minutes * 60 - self.reserve))
+            seconds = options.max_minutes * 60 - position.reserve
+            shares.append(self.meter.clock.seconds / max(1e-9, seconds))
         return min(1.0, max(shares))
 
     def over(self) -> str | None:
@@ -105,7 +108,7 @@ class Loop:
         options, position = self.options, self.position
         if options.max_steps is not None and position.step >= options.max_steps:
             return f"the limit of {counted(options.max_steps, 'update')} is reached"
-        seconds = self.meter.clock.seconds + self.reserve
+        seconds = self.meter.clock.seconds + position.reserve
         if options.max_minutes is not None and seconds >= options.max_minutes * 60:
             return f"the limit of {options.max_minutes:g} minutes is reached"
         if options.epochs is not None and self.epochs >= options.epochs:
@@ -121,7 +124,8 @@ class Loop:
 
     def _report(self, norm: Tensor, progress: float) -> None:
         loss, speed, waiting = self.meter.read()
-        self._check(loss)
+        self._check(loss, "loss")
+        self._check(float(norm), "gradient")
         elapsed = self.meter.clock.seconds
         remaining = elapsed * (1 - progress) / progress if progress > 0 else None
         if remaining is not None and not self.projected and self.position.step >= PROJECT_AFTER:
@@ -142,8 +146,9 @@ class Loop:
             )
         )
 
-    def _check(self, loss: float) -> None:
-        if not math.isfinite(loss):
+    def _check(self, value: float, what: str) -> None:
+        """End the training where the loss, or the norm of the gradient, is no number any more."""
+        if not math.isfinite(value):
             hint = "Start anew with a lower --learning-rate."
             if self.trainer.runtime.dtype != torch.float32:
                 hint = (
@@ -152,16 +157,16 @@ class Loop:
                 )
             if self.position.best_step is not None:
                 hint += " The best model so far is kept until then."
-            what = f"the loss is no longer a number at step {self.position.step:,}"
-            raise S2SError(what, where=str(self.trainer.folder), hint=hint)
+            text = f"the {what} is no longer a number at step {self.position.step:,}"
+            raise S2SError(text, where=str(self.trainer.folder), hint=hint)
 
     def _validate(self, stop: Stop) -> bool:
         """Measure the model and keep it if it is the best; returns whether a stop was asked for meanwhile."""
         before = self.meter.clock.seconds
         result = self.peers.of_first(lambda: self.validator.validate(self.trainer.final_model))
         asked = self.meter.clock.tick(stop.asked)
-        self.reserve = self.meter.clock.seconds - before
-        self._check(result.loss)
+        self.position.reserve = self.meter.clock.seconds - before
+        self._check(result.loss, "loss")
         position, metric = self.position, self.options.metric or "bleu"
         measured = {"bleu": result.bleu, "chrf": result.chrf, "acc": result.accuracy, "loss": -result.loss}
         score = measured[metric]

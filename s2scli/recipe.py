@@ -98,7 +98,7 @@ def _as_in_the_lecture(options: TrainOptions) -> TrainOptions:
         if options.sets(name) and getattr(options, name) != value:
             hint = f"Leave one of the two out: the lecture's is {value}."
             raise UsageError("--preset lecture is exactly the lecture's model", where=flag(name), hint=hint)
-    return replace(options, **LECTURE)
+    return options.changed(**LECTURE)
 
 
 _UPDATES = 10_000
@@ -191,7 +191,9 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     suggested["tie"] = "all" if data.joint else "target"
     suggested["metric"] = "acc" if data.strings else "chrf" if data.short_lines else "bleu"
     chosen = {name: value for name, value in suggested.items() if not options.sets(name)}
-    full = replace(options, **chosen)
+    # What was chosen when the training began stays so.
+    chosen |= {name: getattr(options, name) for name in options.filled}
+    full = options.changed(**chosen)
     per_epoch = -(-data.batches(full.batch_tokens or 1) // full.accumulate)
     total = min((n for n in (full.max_steps, full.epochs and full.epochs * per_epoch) if n), default=None)
     timed = full.max_minutes is not None
@@ -205,7 +207,7 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
         fewest = min(300, max(50, expected // 12)) if data.strings else 500
         usual = min(max(per_epoch, fewest), 2000)
         chosen["validate_every"] = max(50, min(usual, expected // 3)) if timed else usual
-    full = replace(full, **chosen)
+    full = full.changed(**chosen)
     model = ModelConfig(
         source_vocab=data.source_vocab,
         target_vocab=data.target_vocab,
@@ -267,5 +269,6 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
         value = getattr(full, name)
         if value is not None:
             texts[name] = f"{value:g}" if isinstance(value, float) else str(value)
-            texts[name] += f" ({reason})" if name in chosen else ""
+            if name in chosen:
+                texts[name] += " (as before)" if name in full.filled else f" ({reason})"
     return texts

@@ -112,9 +112,10 @@ def locked(run: Path) -> Iterator[None]:
 def _locked_with_seeds(run: Path) -> Iterator[None]:
     """Keep trainings out of a run folder and out of those of its seeds."""
     with ExitStack() as stack:
-        for folder in (run, *members(run)):
-            if (folder / ".lock").exists():  # there was a training, and may be still
-                stack.enter_context(locked(folder))
+        stack.enter_context(locked(run))
+        for member in members(run):
+            if (member / ".lock").exists():  # there was a training, and may be still
+                stack.enter_context(locked(member))
         yield
 
 

@@ -7,6 +7,7 @@ import gc
 import os
 import random
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -81,6 +82,8 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
             hint="Use --device cpu, or check the driver and PyTorch.",
         )
     chosen = _device(device)
+    # A step computes with copies of the weights, which never lie in one block.
+    warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
     if precision == "int8" and (chosen.type != "cpu" or not has_int8()):
         raise S2SError(
             "8-bit integers need a CPU with AVX512-VNNI and a build of PyTorch that uses it",

@@ -96,9 +96,7 @@ def train_seeds(options: TrainOptions, listen: Listener = silent) -> SeedsEnded:
 def _of_seed(options: TrainOptions, seed: int, **changes: Any) -> TrainOptions:
     """The options of the training with this seed, as for `train`."""
     run = options.run / "seeds" / str(seed)
-    of = replace(options, run=run, seed=seed, seeds=1, threads=1, force=False, **changes)
-    object.__setattr__(of, "given", options.given - {"seeds", "force"} | {"seed", "threads"})
-    return of
+    return options.changed(run=run, seed=seed, seeds=1, threads=1, force=False, **changes)
 
 
 def _anew(options: TrainOptions) -> list[TrainOptions]:
@@ -134,8 +132,8 @@ def _going_on(options: TrainOptions) -> tuple[list[TrainOptions], TrainOptions]:
     given = _of_seed(options, known["options"]["seed"])
     begun = resumed_options(known["options"], known["chosen"], given)
     # What was chosen from the data is chosen again, as for a training that nothing stands before.
-    chosen_anew: dict[str, Any] = {name: None for name in known["chosen"] if not options.sets(name)}
-    like = replace(begun, run=options.run, resume=False, **chosen_anew)
+    anew: dict[str, Any] = dict.fromkeys(begun.filled)
+    like = replace(begun, run=options.run, resume=False, **anew)
     raised = any(options.sets(name) for name in LIMITS)
     jobs = []
     for seed in sorted({*states, *range(first, first + options.seeds)}):

@@ -65,7 +65,10 @@ def resumed_options(saved: dict[str, Any], chosen: Sequence[str], given: TrainOp
     # Limits that nobody set give way to those that somebody sets now, as in a fresh training.
     if changed.keys() & {"max_steps", "max_minutes"}:
         changed |= {name: None for name in ("epochs", "patience") if name in chosen and name not in changed}
-    return replace(old, **changed)
+    resumed = replace(old, **changed)
+    object.__setattr__(resumed, "given", given.given)
+    object.__setattr__(resumed, "filled", frozenset(chosen) - changed.keys())
+    return resumed
 
 
 def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = None) -> TrainingEnded:
@@ -89,7 +92,8 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
             fingerprint = _fingerprint(report_path)
             checked = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
             told = listen if peers.first else silent
-            return _train(checked, fingerprint, told, stop or Stop(), peers)
+            raised = any(options.sets(name) for name in LIMITS)
+            return _train(checked, fingerprint, told, stop or Stop(), peers, raised=raised)
 
 
 def _restarted(options: TrainOptions, peers: Peers) -> TrainOptions:
@@ -99,9 +103,7 @@ def _restarted(options: TrainOptions, peers: Peers) -> TrainOptions:
         mark.unlink(missing_ok=True)
     if not mark.exists():
         return options
-    again = replace(options, resume=True, force=False)
-    object.__setattr__(again, "given", options.given)
-    return again
+    return options.changed(resume=True, force=False)
 
 
 def find_data(run: Path) -> Path:
@@ -162,12 +164,15 @@ def read_inputs(options: TrainOptions, processes: int = 1) -> Inputs:
 
 
 def _train(
-    options: TrainOptions, fingerprint: str, listen: Listener, stop: Stop, peers: Peers
+    options: TrainOptions, fingerprint: str, listen: Listener, stop: Stop, peers: Peers, *, raised: bool
 ) -> TrainingEnded:
+    """Train with checked options; ``raised`` says whether the user has set a limit for this part."""
     folder = options.run
     runtime = set_up(options.device, options.precision, options.threads)
     inputs = read_inputs(options, peers.size)
-    recipe, tokenizer, data = inputs.recipe, inputs.tokenizer, inputs.data
+    tokenizer, data = inputs.tokenizer, inputs.data
+    # Machines may differ in what suits them, and all must train the same model on the same batches.
+    recipe = peers.of_first(lambda: inputs.recipe)
     keep_kernels()
     longest = (int(data.source_lengths.max()), int(data.target_lengths.max()))
     info = checkpoint.ModelInfo(model=recipe.model, max_source_length=longest[0])
@@ -176,7 +181,7 @@ def _train(
     if options.resume:
         trainer.restore()
         if not (folder / "best" / "model.safetensors").exists():
-            trainer.position.best_score = None  # it was moved away, and shall be replaced
+            trainer.position.best_score = trainer.position.best_step = None  # moved away, to be replaced
     check_same(peers, (fingerprint, asdict(trainer.position)), folder)
     # Nothing of an older training is touched before all of the above has gone well.
     recording: AbstractContextManager[Listener] = nullcontext(silent)
@@ -195,11 +200,11 @@ def _train(
     with recording as recorder, stop.listening():
         loop = Loop(trainer, validator, recorder)
         over = loop.over() or loop.impatient()
-        if over or (trainer.position.ended and not any(options.sets(name) for name in LIMITS)):
+        if over or (trainer.position.ended and not raised):
             reason = over or trainer.position.ended
             listen(Notice(text=f"There is nothing left to do: {reason}. Raise the limit to go on."))
             trainer.position.ended = reason
-            return _ended(trainer, listen)
+            return _ended(trainer, recorder)
         trainer.position.ended = None
         recorder(
             TrainingStarted(
@@ -244,9 +249,7 @@ def _check_results(options: TrainOptions, fingerprint: str) -> TrainOptions:
             raise S2SError(
                 "the data are not those that this training began with", where=str(folder), hint=hint
             )
-        resumed = resumed_options(progress["options"], progress["chosen"], options)
-        object.__setattr__(resumed, "given", options.given)
-        return resumed
+        return resumed_options(progress["options"], progress["chosen"], options)
     return options
 
 

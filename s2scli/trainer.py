@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.optim.swa_utils import AveragedModel
 
 from s2scli import checkpoint, trainingstate
 from s2scli.dataset import TrainingBatches
@@ -40,23 +40,14 @@ class Position:
     """Validations since the best."""
     elapsed: float = 0.0
     """Seconds, over all resumed parts."""
+    reserve: float = 0.0
+    """Seconds that the last validation took, and the next will take."""
     ended: str | None = None
     """Why the training ended, if it has."""
 
 
 _AVERAGE_EVERY = 4
 """Updates from one to the next that the moving average takes in: each costs a pass over all weights."""
-
-
-def moving_average(decay: float) -> Any:
-    """An update for AveragedModel with decay d a step, or (1+n)/(10+n) where few steps n make it less."""
-
-    @torch.no_grad()
-    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
-        n = int(count) * _AVERAGE_EVERY
-        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)) ** _AVERAGE_EVERY)
-
-    return update
 
 
 class TrainingStep(nn.Module):
@@ -104,10 +95,9 @@ class Trainer:
         seed_everything(self.options.seed)
         self.model = Seq2Seq(recipe.model).to(runtime.device)
         self.parameters = list(self.model.parameters())
-        self.averaged: AveragedModel | None = None
+        self.averaged: Seq2Seq | None = None
         if self.options.average == "ema":
-            average = moving_average(self.options.ema_decay)
-            self.averaged = AveragedModel(self.model, multi_avg_fn=average)
+            self.averaged = copy.deepcopy(self.model).requires_grad_(False)
         kind = torch.optim.AdamW if self.options.optimizer == "adamw" else torch.optim.Adam
         self.optimizer = kind(
             self.parameters,
@@ -149,10 +139,18 @@ class Trainer:
         norm = self._clip(self.options.clip_norm or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        # The first update is in it, so that it is never a model that has learnt nothing.
         if self.averaged is not None and self.position.step % _AVERAGE_EVERY == 0:
-            self.averaged.update_parameters(self.model)
+            self._take_in(self.averaged)
         return total, norm
+
+    @torch.no_grad()
+    def _take_in(self, averaged: Seq2Seq) -> None:
+        """Move the average on: decay d an update, or (1+n)/(10+n) while n updates make that less."""
+        n = self.position.step
+        keep = min(self.options.ema_decay, (1 + n) / (10 + n)) ** _AVERAGE_EVERY
+        # It begins as the first update, so that it is never a model that has learnt nothing.
+        old, new = list[Tensor](averaged.parameters()), list[Tensor](self.parameters)
+        torch._foreach_lerp_(old, new, 1 - keep if n else 1.0)
 
     def _clip(self, limit: float) -> Tensor:
         """Shorten the whole gradient to a norm; returns the norm that it had."""
@@ -177,11 +175,6 @@ class Trainer:
             case _:
                 return peak
 
-    @property
-    def _average(self) -> Seq2Seq:
-        assert self.averaged is not None and isinstance(self.averaged.module, Seq2Seq)
-        return self.averaged.module
-
     def set_learning_rate(self, progress: float) -> None:
         """Set the rate of the next update."""
         for group in self.optimizer.param_groups:
@@ -190,7 +183,7 @@ class Trainer:
     @property
     def final_model(self) -> Seq2Seq:
         """The model that is validated and kept: the averaged one, if there is an average."""
-        return self.model if self.averaged is None else self._average
+        return self.model if self.averaged is None else self.averaged
 
     # What is kept on disk
 
@@ -202,8 +195,7 @@ class Trainer:
             checkpoint.save_weights(self.folder / "last", self.final_model)
         tensors = {f"model.{n}": p for n, p in checkpoint.unique_weights(self.model).items()}
         if self.averaged is not None:
-            tensors |= {f"average.{n}": p for n, p in checkpoint.unique_weights(self._average).items()}
-            tensors["averaged"] = self.averaged.n_averaged
+            tensors |= {f"average.{n}": p for n, p in checkpoint.unique_weights(self.averaged).items()}
         for i, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
         tensors["random"] = torch.get_rng_state()
@@ -233,8 +225,7 @@ class Trainer:
 
         checkpoint.load_weights(self.model, part("model."), path)
         if self.averaged is not None:
-            checkpoint.load_weights(self._average, part("average."), path)
-            self.averaged.n_averaged.copy_(tensors["averaged"])
+            checkpoint.load_weights(self.averaged, part("average."), path)
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in part("optimizer.").items():
             i, key = name.split(".", 1)

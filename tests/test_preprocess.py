@@ -56,7 +56,9 @@ def texts(folder: Path, split: str) -> list[Pair]:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+    """All files of a folder, but for the lock, which stays and holds nothing."""
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and p.name != ".lock"]
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
 def test_what_comes_out(tmp_path: Path) -> None:
@@ -355,7 +357,7 @@ def test_nothing_is_replaced_without_force(tmp_path: Path) -> None:
     assert snapshot(folder) == before
 
     run(tmp_path, force=True, **files(tmp_path, "train", some_pairs(80)))
-    assert sorted(p.name for p in folder.iterdir()) == ["data", "s2s.toml"]
+    assert sorted(p.name for p in folder.iterdir()) == [".lock", "data", "s2s.toml"]
     assert len(texts(tmp_path, "train")) == 76
 
 
@@ -551,6 +553,12 @@ def test_new_data_do_not_take_the_folder_from_a_training(tmp_path: Path) -> None
     shutil.rmtree(tmp_path / "run" / "seeds")
     assert snapshot(tmp_path / "run") == before
     run(tmp_path, force=True, **given)
+    with (
+        runfolder.new_data(tmp_path / "run", force=True),
+        pytest.raises(S2SError, match="another"),
+        runfolder.locked(tmp_path / "run"),
+    ):
+        pass  # nor does a training that has never been here begin while they are made
 
 
 def test_pairs_that_are_too_long_are_not_held_out_either(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,13 @@ import pytest
 import torch
 from conftest import SMALL, Runner, copy_run, quiet
 
-from s2scli import trainingstate
+from s2scli import loop, trainingstate
 from s2scli.checkpoint import find_model
 from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches, plan_batches
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Stepped, TrainingEnded, TrainingStarted, Validated
+from s2scli.meter import Stop
 from s2scli.recipe import LECTURE, DataFacts, choose
 from s2scli.resolve import build
 from s2scli.runfolder import locked
@@ -35,6 +37,17 @@ from s2scli.validate import HeldOut, Validator, signs_of_collapse
 SHORT = TrainOptions(
     hidden=32, embedding=16, batch_tokens=200, threads=1, precision="fp32", learning_rate=0.01
 )
+DIVERGING: dict[str, Any] = {
+    "learning_rate": 1.0,
+    "clip_norm": 0.0,
+    "warmup_steps": 0,
+    "max_steps": 400,
+    "cell": "gru",
+    "feed": "state",
+    "hidden": 128,
+    "average": "none",
+    "weight_decay": 9e9,
+}
 REGULARISED = ["--dropout", 0.2, "--word-dropout", 0.1, "--recurrent-dropout", 0.1]
 
 
@@ -102,7 +115,7 @@ def test_killed_at_any_moment_and_resumed_is_never_interrupted(prepared: Path, t
     assert tensors.keys() == other.keys()
     assert all(torch.equal(tensors[n], other[n]) for n in tensors)
     for position in (progress["position"], other_progress["position"]):
-        position.pop("elapsed")
+        del position["elapsed"], position["reserve"]  # what the clock says
     assert progress["position"] == other_progress["position"]
     steps = [r["step"] for r in records(broken) if r["event"] == "validation"]
     assert steps == sorted(set(steps)), "a step is recorded once"
@@ -140,6 +153,49 @@ def test_resumed_options_keep_all_but_limits_and_machine() -> None:
         resumed_options({**saved, "seed": 5}, [], given)
     assert resumed_options({**saved, "seed": 5}, [], TrainOptions(resume=True)).seed == 5
     assert (merged.hidden, merged.learning_rate, merged.run) == (32, 0.01, Path("y"))
+
+
+def test_what_was_chosen_stays_so_until_a_limit_is_set(prepared: Path, tmp_path: Path) -> None:
+    run, stop = copy_run(prepared, tmp_path / "run"), Stop()
+    stop.asked = True  # each part makes one update
+    chosen, shown = [], []
+    for given in (options(run), *(TrainOptions(run=run, resume=True, max_minutes=m) for m in (None, 60.0))):
+        events: list[Event] = []
+        train(given, events.append, stop)
+        progress = trainingstate.read_progress(run / "state")
+        chosen.append({name: progress["options"][name] for name in progress["chosen"]})
+        shown += [e.settings for e in events if isinstance(e, TrainingStarted)]
+    assert chosen[0] == chosen[1] and chosen[0]["epochs"] == 40 and chosen[0]["patience"] == 10
+    assert "patience" not in chosen[2] and chosen[2]["epochs"] > 100, "as in a fresh training of an hour"
+    assert chosen[2]["dropout"] == chosen[0]["dropout"], "the model stays what it was"
+    assert shown[0]["dropout"].endswith("pairs)") and shown[1]["dropout"].endswith("(as before)")
+
+
+def test_there_is_nothing_left_to_do_after_the_end(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_minutes=0.05, validate_every=20))
+    tensors, progress = trainingstate.load_state(run / "state")
+    progress["position"] |= {"elapsed": 2.0, "reserve": 0.1}  # the last validation was a fast one
+    trainingstate.save_state(run / "state", tensors, progress)
+    shutil.rmtree(run / "best")
+    events: list[Event] = []
+    ended = train(TrainOptions(run=run, resume=True), events.append)
+    assert ended.step == progress["position"]["step"]
+    assert any(isinstance(e, Notice) and "nothing left to do" in e.text for e in events)
+    assert records(run)[-1]["event"] == "end", "the report needs to know it"
+    assert ended.best_step is None and ended.model.endswith("last"), "the best one was moved away"
+
+
+def test_no_checkpoint_holds_what_is_no_number(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1.0)  # after every update
+    run = copy_run(prepared, tmp_path / "run")
+    with pytest.raises(S2SError, match="no longer a number"):
+        train(options(run, **DIVERGING))
+    tensors, progress = trainingstate.load_state(run / "state")
+    assert progress["position"]["step"] > 0
+    assert all(t.isfinite().all() for t in tensors.values())
 
 
 def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(prepared: Path, tmp_path: Path) -> None:
@@ -232,20 +288,7 @@ def test_what_is_written_and_told(trained: Path) -> None:
 def test_a_loss_that_is_no_number_is_reported_in_words(prepared: Path, tmp_path: Path) -> None:
     run = copy_run(prepared, tmp_path / "run")
     with pytest.raises(S2SError, match="no longer a number") as caught:
-        train(
-            options(
-                run,
-                learning_rate=1.0,
-                clip_norm=0.0,
-                warmup_steps=0,
-                max_steps=400,
-                cell="gru",
-                feed="state",
-                hidden=128,
-                average="none",
-                weight_decay=9e9,
-            )
-        )
+        train(options(run, **DIVERGING))
     assert "--learning-rate" in str(caught.value)
     assert "fp32" not in str(caught.value), "it is fp32 already"
     assert "best model" not in str(caught.value), "there is none"

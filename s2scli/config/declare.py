@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Any
+from dataclasses import field, replace
+from typing import Any, Self
 
 
 def option(
@@ -48,11 +48,20 @@ class Options:
 
     Attributes:
         given: Names of what a file or flag set, as opposed to what has its default.
+        filled: Names of what nobody set and an earlier command has filled in.
     """
 
     given: frozenset[str] = frozenset()
+    filled: frozenset[str] = frozenset()
 
     def sets(self, name: str) -> bool:
         """Whether this option was set: by a file, a flag, or in Python to what is not its default."""
         default = type(self).__dataclass_fields__[name].default  # type: ignore[attr-defined]
-        return name in self.given or getattr(self, name) != default
+        return name in self.given or (name not in self.filled and getattr(self, name) != default)
+
+    def changed(self, **changes: Any) -> Self:
+        """A copy with other values; what was given or filled in is known of it too."""
+        copy = replace(self, **changes)  # type: ignore[type-var]
+        for name in ("given", "filled"):
+            object.__setattr__(copy, name, getattr(self, name))
+        return copy
