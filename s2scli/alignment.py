@@ -19,9 +19,10 @@ def word_alignment(
     translated in pieces, each piece is aligned by itself.
 
     Returns:
-        (source index, target index) pairs in target order, counted from zero.
+        (source index, target index) pairs in target order, counted from zero. A word that has been torn
+        apart, since it was longer than a piece may be, can have one for each of its parts.
     """
-    pairs: list[tuple[int, int]] = []
+    pairs: dict[tuple[int, int], None] = {}
     source_start = target_start = 0
     for piece in translation.pieces:
         weights = piece.hypothesis.attention
@@ -29,6 +30,7 @@ def word_alignment(
         if unit == "word":
             source = np.array(tokenizer.source.word_of_token(piece.source), dtype=np.int64)
             target = np.array(tokenizer.target.word_of_token(piece.hypothesis.tokens), dtype=np.int64)
+            source_start, target_start = source_start - piece.inside[0], target_start - piece.inside[1]
         else:
             source, target = np.arange(len(piece.source)), np.arange(len(piece.hypothesis.tokens))
         words = (int(target.max(initial=-1)) + 1, int(source.max(initial=-1)) + 1)
@@ -38,9 +40,9 @@ def word_alignment(
         np.add.at(mass, (target[:, None], source[None, :]), cells)
         if words[1]:
             best = mass.argmax(axis=1)
-            pairs += [(source_start + int(s), target_start + t) for t, s in enumerate(best)]
+            pairs |= {(source_start + int(s), target_start + t): None for t, s in enumerate(best)}
         source_start, target_start = source_start + words[1], target_start + words[0]
-    return pairs
+    return list(pairs)
 
 
 def pharaoh(pairs: list[tuple[int, int]]) -> str:

@@ -56,7 +56,7 @@ def _callback(command: str) -> Callable[..., Job]:
 def _run(command: str, flags: dict[str, Any], state: dict[str, Any]) -> int:
     options = resolve(command, flags)
     PAGES[command].check(options, flags)
-    to_stdout = command == "score" or (command == "translate" and options.output is None)
+    to_stdout = command == "score" or (command == "translate" and str(options.output) in ("None", "-"))
     if to_stdout and state["mute"]:
         raise closed()
     # A bar would draw over translations that appear on the same terminal.

@@ -130,6 +130,6 @@ def _warn_of_unknown(listen: Listener, name: str, side: str, found: dict[str, An
     shown = list(found.get("most", {}).items())
     named = ": " + ", ".join(f"{symbol} ({n:,})" for symbol, n in shown[:5]) if shown else ""
     more = ", …" if len(shown) > 5 else ""
-    where = "have no place in the vocabulary" if name == "train" else "do not occur in the training data"
-    text = f"Symbols of the {name} {side} that {where}, {found['tokens']:,} in all{named}{more}"
+    count = f"{found['tokens']:,} in all"
+    text = f"Symbols of the {name} {side} that are not in the vocabulary, {count}{named}{more}"
     listen(Notice(text=text, warning=name != "train"))  # a cap on the vocabulary was chosen

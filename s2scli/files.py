@@ -55,6 +55,17 @@ def os_error(error: OSError, path: Path | str | None = None) -> S2SError:
     return S2SError(what, where=None if where is None else str(where), hint=hint)
 
 
+def check_place(path: Path, option: str) -> None:
+    """Refuse, before anything is computed, the name of a file that could not be written there.
+
+    Raises:
+        S2SError: There is a folder of that name, or none for the file to stand in.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        what = "this is a folder, and a file is needed" if path.is_dir() else "its folder does not exist"
+        raise S2SError(what, where=str(path), hint=f"Choose another {option}.")
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the folder of ``path`` that becomes ``path`` if the block succeeds.

@@ -4,67 +4,85 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from s2scli.side import SideTokenizer
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*")
+# Han, kana and their punctuation: no space stands beside them. (In Thai, say, none stands between words, but
+# one between sentences.)
+_WITHOUT_SPACES = re.compile(
+    "[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]"
+)
 
 
-def cut(text: str, side: SideTokenizer, longest: int) -> list[tuple[str, list[int]]]:
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A piece of a source line.
+
+    Attributes:
+        ids: Its source ids, tags included.
+        inside: It begins inside a word, as white space parts words, or is not parted from what is before it.
+        torn: Its translation goes on inside a word too, since that has been torn apart.
+    """
+
+    ids: list[int]
+    inside: bool = False
+    torn: bool = False
+
+
+def cut(text: str, side: SideTokenizer, longest: int) -> list[Stretch]:
     """A line cut at sentence ends, and where that is not enough between words, or within them.
 
     Args:
         text: The line in the side's normal form. Tags that follow the text belong to each piece.
         longest: Most tokens of a piece.
-
-    Returns:
-        The pieces as (what stands before it in a translation into running text, source ids).
     """
     text, tags = side.encode_tags(text)
     room = max(1, longest - len(tags))
-    pieces: list[tuple[str, list[int]]] = []
-    glue, begin = "", 0
+    pieces: list[Stretch] = []
+    inside, begin = False, 0
     for end in [*_SENTENCE_END.finditer(text), None]:
         sentence = text[begin : end.start() if end else None]
-        for k, (inner, ids) in enumerate(_fitting(sentence, side, room)):
-            pieces.append((inner if k else glue, ids + tags))
+        for k, (within, ids) in enumerate(_fitting(sentence, side, room)):
+            torn = k > 0 and within and not _WITHOUT_SPACES.search(sentence)
+            pieces.append(Stretch(ids=ids + tags, inside=within if k else inside, torn=torn))
         if end:
-            glue, begin = (" " if end.group() else ""), end.end()
+            inside, begin = not end.group(), end.end()
     return pieces
 
 
-def joined(texts: Sequence[str], glues: Sequence[str], target: SideTokenizer) -> str:
-    """The translation of a line from those of its pieces.
+def glues(texts: Sequence[str], pieces: Sequence[Stretch], target: SideTokenizer) -> Iterator[str]:
+    """What is to be put before the translation of each piece of a line, to join them.
 
     Args:
-        texts: Of each piece.
-        glues: What `cut` says of each.
+        texts: The translations.
+        pieces: What they are translations of.
         target: Units that it separates stay separated.
     """
     between = target.segmentation.glue
-    whole = ""
-    for text, glue in zip(texts, glues, strict=True):
-        whole += (between or glue) + text if whole and text else text
-    return whole
+    last = ""
+    for text, piece in zip(texts, pieces, strict=True):
+        spaced = not (piece.torn or _WITHOUT_SPACES.match(last))
+        yield (between or (" " if spaced else "")) if last and text else ""
+        last = text[-1:] or last
 
 
-def _fitting(sentence: str, side: SideTokenizer, longest: int) -> list[tuple[str, list[int]]]:
-    """A sentence as (glue, ids) that fit: cut between words, or within a word that is too long itself."""
+def _fitting(sentence: str, side: SideTokenizer, longest: int) -> list[tuple[bool, list[int]]]:
+    """A sentence as (begins inside a word, ids) that fit: cut between words, or within too long a one."""
     ids = side.vocabulary.encode([sentence])[0] if sentence.strip() else []
     if len(ids) <= longest:
-        return [("", ids)] if ids else []
+        return [(False, ids)] if ids else []
     words = side.word_of_token(ids)
     starts = [i for i in range(len(ids)) if i == 0 or words[i] != words[i - 1]]
-    space = "" if side.segmentation.kind == "symbol" else " "  # each symbol counts as a word
-    parts: list[tuple[str, list[int]]] = []
+    parts: list[tuple[bool, list[int]]] = []
     begin = 0
     while begin < len(ids):
         end = begin + longest
         if end < len(ids):
             at = bisect.bisect_right(starts, end) - 1
             end = starts[at] if starts[at] > begin else end
-        glue = space if begin and words[begin] != words[begin - 1] else ""
-        parts.append((glue, ids[begin:end]))
+        parts.append((begin > 0 and words[begin] == words[begin - 1], ids[begin:end]))
         begin = end
     return parts

@@ -189,12 +189,13 @@ def parse_columns(columns: str) -> tuple[int | str, ...]:
         what = f"'{columns}' does not name two columns, or three with features"
         hint = "Give numbers or names, such as 1,2 or src,tgt, or lemma,form,features."
         raise UsageError(what, where="--columns", hint=hint)
-    if "0" in names:
+    found = tuple(int(name) if name.isascii() and name.isdigit() else name for name in names)
+    if 0 in found:
         raise UsageError("columns are numbered from 1", where="--columns", hint="The first two are 1,2.")
-    if len(set(names)) < len(names):
+    if len(set(found)) < len(found):
         what = f"'{columns}' names a column twice"
         raise UsageError(what, where="--columns", hint="Source and target are two columns.")
-    return tuple(int(name) if name.isascii() and name.isdigit() else name for name in names)
+    return found
 
 
 def has_features(columns: str) -> bool:

@@ -17,7 +17,7 @@ from s2scli.events import Listener, Notice, silent
 from s2scli.files import is_special, lock, os_error, write_json_atomic
 
 SAVE_SECONDS = 2.0
-"""How often it is noted how far the file has come; a kill costs the work since then."""
+"""The least time between two notes of how far the file has come; a kill costs the work since the last one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,9 @@ class Partial:
             self._handle = self.path.open("wb")
             return
         self._handle = self._locked()
-        self._saved = self.note.exists()
-        done = None if force else Note.read(self.note)
+        self._saved = self._announced and self.note.exists()
+        # A note without its file was left by a command that was killed right after its last move.
+        done = Note.read(self.note) if self._saved and not force else None
         if done is not None and not resume:
             raise S2SError(
                 f"an interrupted translation is here, with {done.lines:,} lines done",
@@ -185,10 +186,10 @@ class Partial:
         self._handle.flush()
         if not self.special:
             os.fsync(self._handle.fileno())
-            self.note.unlink(missing_ok=True)
             if os.name == "nt":  # an open file cannot be moved there
                 self._handle.close()
             os.replace(self.file, self.target)  # still locked, so that nobody takes it for an interrupted one
+            self.note.unlink(missing_ok=True)  # not before: what cannot be moved is to be resumed
         self._handle.close()
 
     def leave(self) -> bool:

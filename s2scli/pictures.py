@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2scli.errors import counted
 from s2scli.events import Listener, Notice
 from s2scli.pages.maps import AttentionMap
 from s2scli.plot import draw_maps, most_maps
@@ -79,16 +80,12 @@ class AttentionPictures:
             return
         draw_maps(self.maps, self.path)
         drawn = len(self.maps)
-        text = f"The attention of {_lines(drawn)} is drawn in {self.path}."
+        text = f"The attention of {counted(drawn, 'line')} is drawn in {self.path}."
         if self.beyond:
-            least = (
-                f"The attention of the first {_lines(drawn)} is drawn in {self.path}, which holds no more;"
+            text = (
+                f"The attention of the first {counted(drawn, 'line')} is drawn in {self.path}, which holds "
+                f"no more; that of {self.beyond:,} more is not."
             )
-            text = f"{least} that of {self.beyond:,} more is not."
         if self.blank:
-            text += f" Blank, and without attention: {_lines(self.blank)}."
+            text += f" Blank, and without attention: {counted(self.blank, 'line')}."
         listen(Notice(text=text, warning=bool(self.beyond)))
-
-
-def _lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count:,} lines"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2scli.errors import S2SError, UsageError
-from s2scli.files import atomic_path, write_text_atomic
+from s2scli.files import atomic_path, check_place, write_text_atomic
 from s2scli.pages.fonts import FONT
 from s2scli.pages.maps import MOST_LINES, AttentionMap, attention_page
 
@@ -107,6 +107,7 @@ def check_path(path: Path) -> None:
             where=str(path),
             hint=f"Use a name that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]}.",
         )
+    check_place(path, "--attention-plot")
     if path.suffix.lower() == PAGE:
         return
     hint = f"pip install 's2scli[plot]', or use a name that ends in {PAGE}."

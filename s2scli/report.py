@@ -12,14 +12,14 @@ from s2scli import __version__
 from s2scli.config import ModelConfig, ReportOptions
 from s2scli.errors import S2SError
 from s2scli.events import Listener, Notice, Progress, silent
-from s2scli.files import os_error, write_text_atomic
+from s2scli.files import check_place, os_error, write_text_atomic
 from s2scli.pages import as_json, page
 from s2scli.pages.curves import read_training
 from s2scli.pages.maps import encode_map
 from s2scli.pictures import attention_map
 from s2scli.runfolder import data_folder
 from s2scli.scoring import HIGHER_IS_BETTER, by_length, score_system, sentence_scores, unit_of
-from s2scli.scoring.material import held_out
+from s2scli.scoring.material import REPORT_EVERY, held_out
 from s2scli.scoring.metrics import check_lengths
 from s2scli.scoring.reading import read_lines
 from s2scli.scoring.units import without_features
@@ -27,8 +27,6 @@ from s2scli.translator import SearchOptions, Translation, Translator
 from s2scli.wording import report_facts
 
 NAMES = {"train": "Training", "dev": "Development", "test": "Test"}
-REPORT_EVERY = 64
-"""Lines between two reports of progress."""
 MAP_BYTES = 2_500_000
 """What all attention maps of a page may take, so that a thousand lines stay below 5 MB."""
 
@@ -70,9 +68,7 @@ def report(options: ReportOptions, listen: Listener = silent) -> Path:
     path = options.output or options.run / "report.html"
     if path.is_file() and not options.force:
         raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")
-    if path.is_dir() or not path.parent.is_dir():
-        what = "this is a folder, and a file is needed" if path.is_dir() else "its folder does not exist"
-        raise S2SError(what, where=str(path), hint="Choose another --output.")
+    check_place(path, "--output")
     text = Translated(name=name, sources=read_lines(source), references=read_lines(target))
     check_lengths(str(source), len(text.sources), str(target), len(text.references))
     training = read_training(options.run / "metrics.jsonl")
@@ -133,15 +129,7 @@ def _translate(text: Translated, translator: Translator, options: ReportOptions,
             )
         if number % REPORT_EVERY == 0 or number == total:
             listen(Progress(task="Translating", done=number, total=total, unit="lines"))
-    if translator.split_lines:
-        text.notes.append(
-            f"Longer than the model has seen in training ({translator.max_source_length} tokens), so "
-            f"translated in pieces: {translator.split_lines:,} of {total:,} lines."
-        )
-    if translator.cut_lines:
-        text.notes.append(
-            f"Cut at the maximum length before the end: {translator.cut_lines:,} of {total:,} lines."
-        )
+    text.notes += translator.remarks()
     if shown < total:
         text.notes.append(
             f"The table shows the first {shown:,} of {total:,} lines (--lines); the scores are of all."

@@ -51,6 +51,9 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
     if options.hypotheses:
         hint = "Leave it out; or leave out the hypotheses, and the model translates a held-out set."
         refuse(_OF_SEARCH, "hypotheses that are given, which are scored as they are", hint)
+    elif not is_forced(options):
+        hint = "Leave it out; or name hypotheses."
+        refuse(("src",), "translations of a held-out set, which has its own source", hint)
     if options.per_line:
         refuse(_OF_TABLES, "the scores of single lines", "Leave out either it or --per-line.")
     if not options.by_frequency:

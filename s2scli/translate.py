@@ -193,27 +193,8 @@ def _settings(options: TranslateOptions, search: SearchOptions, translator: Tran
 
 def _tell_what_was_done(translator: Translator, source: Source, listen: Listener) -> None:
     """Nothing is cut or changed silently."""
-    if translator.split_lines:
-        text = (
-            f"Longer than the model has seen in training ({translator.max_source_length} tokens), so "
-            f"translated in pieces: {_lines(translator.split_lines)}."
-        )
-        listen(Notice(text=text, warning=True))
-    if translator.cut_lines:
-        text = (
-            f"Cut at the maximum length before the end: {_lines(translator.cut_lines)}. If that "
-            "is not an endless repetition, raise --max-length-ratio."
-        )
-        listen(Notice(text=text, warning=True))
-    if translator.unknown:
-        shown = ", ".join(f"{symbol} ({n:,})" for symbol, n in translator.unknown.most_common(5))
-        more = ", …" if len(translator.unknown) > 5 else ""
-        text = f"Source symbols that were not in the training data: {shown}{more}. Each was read as unknown."
+    for text in translator.remarks(if_cut=" If that is not an endless repetition, raise --max-length-ratio."):
         listen(Notice(text=text, warning=True))
     if source.replaced:
         text = f"Bytes not UTF-8 that became U+FFFD: {source.replaced:,}, the first in line {source.first:,}."
         listen(Notice(text=text, warning=True))
-
-
-def _lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count:,} lines"

@@ -59,10 +59,12 @@ class Piece:
     Attributes:
         source: Its source ids, without EOS.
         hypothesis: Its translation; attention is (T, S), EOS included on both sides.
+        inside: Whether its source, and its translation, go on with the last word of the pieces before.
     """
 
     source: tuple[int, ...]
     hypothesis: Hypothesis
+    inside: tuple[bool, bool] = (False, False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from s2scli.checkpoint import find_models, load_models, load_shortlist
 from s2scli.config import UNK, Device, SearchPrecision
+from s2scli.errors import counted
 from s2scli.events import Listener, Notice, silent
-from s2scli.longlines import cut, joined
+from s2scli.longlines import Stretch, cut, glues
 from s2scli.model import (
     Hypothesis,
     SearchLimits,
@@ -135,6 +136,24 @@ class Translator:
             shortlist=load_shortlist(folders[0], shortlist, runtime.device) if shortlist else None,
         )
 
+    def remarks(self, *, if_cut: str = "") -> Iterator[str]:
+        """What was done to lines so far that whoever reads the translations must know.
+
+        Args:
+            if_cut: What else to say where translations were cut.
+        """
+        if self.split_lines:
+            yield (
+                f"Longer than the model has seen in training ({self.max_source_length} tokens), so "
+                f"translated in pieces: {counted(self.split_lines, 'line')}."
+            )
+        if self.cut_lines:
+            yield f"Cut at the maximum length before the end: {counted(self.cut_lines, 'line')}.{if_cut}"
+        if self.unknown:
+            shown = ", ".join(f"{symbol} ({n:,})" for symbol, n in self.unknown.most_common(5))
+            more = ", …" if len(self.unknown) > 5 else ""
+            yield f"Source symbols that are not in the vocabulary: {shown}{more}. Each was read as unknown."
+
     def batch_size(self, options: SearchOptions) -> int:
         """Sentences that make a batch of some 600 hypotheses, from which on larger ones are hardly faster.
 
@@ -211,11 +230,11 @@ class Translator:
         split = self._split(lines)
         jobs = [(i, j) for i, pieces in enumerate(split) for j in range(len(pieces))]
         # Batches of similar length; ties in input order. The longest first: they take longest.
-        jobs.sort(key=lambda job: -len(split[job[0]][job[1]][1]))
+        jobs.sort(key=lambda job: -len(split[job[0]][job[1]].ids))
         batches = [jobs[begin : begin + batch_size] for begin in range(0, len(jobs), batch_size)]
 
         def search(batch: list[tuple[int, int]]) -> list[list[_Found]]:
-            sources = [split[i][j][1] for i, j in batch]
+            sources = [split[i][j].ids for i, j in batch]
             found = self._search(sources, options, [(first_line + i, j) for i, j in batch])
             # All texts of a batch at once, and while other threads search.
             texts = iter(self.tokenizer.target.decode([h.tokens for best in found for h in best]))
@@ -280,25 +299,32 @@ class Translator:
 
         return draw
 
-    def _join(self, pieces: list[tuple[str, list[int]]], found: list[list[_Found]]) -> list[Translation]:
+    def _join(self, pieces: list[Stretch], found: list[list[_Found]]) -> list[Translation]:
         if not pieces:
             return [Translation(text="")]
         results = []
         for chosen in zip(*found, strict=False):  # rank by rank, as far as all pieces have hypotheses
-            parts = tuple(
-                Piece(source=tuple(ids), hypothesis=_trimmed(h, len(ids) + 1))
-                for (_, ids), (h, _) in zip(pieces, chosen, strict=True)
-            )
-            text = joined([text for _, text in chosen], [glue for glue, _ in pieces], self.tokenizer.target)
-            results.append(Translation(text=text.replace("\r", " ").replace("\n", " "), pieces=parts))
+            text, parts = "", []
+            before = glues([text for _, text in chosen], pieces, self.tokenizer.target)
+            for piece, (h, own), glue in zip(pieces, chosen, before, strict=True):
+                parts.append(
+                    Piece(
+                        source=tuple(piece.ids),
+                        hypothesis=_trimmed(h, len(piece.ids) + 1),
+                        inside=(piece.inside, bool(text and own) and not glue),
+                    )
+                )
+                text += glue + own
+            text = text.replace("\r", " ").replace("\n", " ")
+            results.append(Translation(text=text, pieces=tuple(parts)))
         return results
 
-    def _split(self, lines: Sequence[str]) -> list[list[tuple[str, list[int]]]]:
-        """The pieces of each line as (glue, source ids): none if it is blank, several if it is too long."""
+    def _split(self, lines: Sequence[str]) -> list[list[Stretch]]:
+        """The pieces of each line: none if it is blank, several if it is too long."""
         side = self.tokenizer.source
         texts = [side.normalize(line) for line in lines]
         encoded = side.encode_normalized(texts)
-        split: list[list[tuple[str, list[int]]]] = []
+        split: list[list[Stretch]] = []
         for text, ids in zip(texts, encoded, strict=True):
             if UNK in ids:
                 self.unknown.update(side.unknown(text))
@@ -308,7 +334,7 @@ class Translator:
                 split.append(cut(text, side, self.max_source_length))
                 self.split_lines += 1
             else:
-                split.append([("", ids)])
+                split.append([Stretch(ids=ids)])
         return split
 
 

@@ -338,7 +338,8 @@ def closed(redirection: str, *arguments: str, folder: Path) -> subprocess.Comple
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["score", "h", "--ref", "h"], ["translate"]]
+    "arguments",
+    [["--help"], ["--version"], ["score", "h", "--ref", "h"], ["translate"], ["translate", "--output", "-"]],
 )
 def test_a_closed_stdout_is_an_error(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "h").write_text("a\n")

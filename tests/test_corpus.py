@@ -186,7 +186,7 @@ def test_tsv_errors(tmp_path: Path) -> None:
         pairs(Part(source=write(tmp_path / "empty", ""), columns="src,tgt"))
     with pytest.raises(S2SError, match=r"source in column 1, target in column 2, features in column 3"):
         pairs(Part(source=path, columns="1,2,3"))
-    for wrong in ("1", "1,2,3,4", "0,1", "1,2,0", ",", "a,", "1,2,"):
+    for wrong in ("1", "1,2,3,4", "0,1", "1,2,0", "00,1", "01,1", ",", "a,", "1,2,"):
         with pytest.raises(UsageError) as caught:
             parse_columns(wrong)
         assert caught.value.where == "--columns"

@@ -215,6 +215,12 @@ def test_what_is_told_of_the_ids(trained: Path, tmp_path: Path) -> None:
     assert told[1].startswith(
         "Hypotheses whose text would be segmented into other tokens than search wrote: 1"
     )
+    # What is to say of a source is said once, however many hypotheses it has.
+    many = {"source": "a Q", "hypotheses": [hypothesis] * 3}
+    heard.clear()
+    forced(heard, ids=write(tmp_path / "many", [json.dumps(many)]), run=trained)
+    told = [e.text for e in heard if isinstance(e, Notice) and e.warning]
+    assert told == ["Lines with words that the tokenizer of the source does not know: 1."]
     # Without its pieces, a line that search would have cut is scored as a whole, and told.
     long = {"source": "a b c d e f g h", "hypotheses": [{"ids": [b, a]}]}
     forced(heard, ids=write(tmp_path / "long", [json.dumps(long)]), run=trained)

@@ -73,7 +73,7 @@ def page(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = run_s2s("report", "--run", run, "--threads", 1, "--beam", 2, "--precision", "fp32")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    assert "translated in pieces: 1 of 35 lines" in done.stderr
+    assert "translated in pieces: 1 line" in done.stderr
     return run / "report.html"
 
 
@@ -491,6 +491,10 @@ def test_a_record_that_is_broken_or_long(tmp_path: Path) -> None:
     assert found["loss"][0]["points"][-1] == (2999, 5.0)
     assert found["quality"] == found["validations"] == []
     assert found["facts"] == [("updates", "2,999"), ("time", "1 s")]
+    validation = {"event": "validation", "step": 500, "loss": 5.0, "elapsed": 0.5}
+    path.write_text("".join(json.dumps(record) + "\n" for record in [*steps, validation]))
+    again = read_training(path)
+    assert again is not None and again["facts"][0] == ("updates", "2,999")
     with pytest.raises(S2SError, match="a folder"):
         read_training(tmp_path)
 

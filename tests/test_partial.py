@@ -15,6 +15,7 @@ from conftest import quiet, run_s2s
 
 from s2scli import translate
 from s2scli.errors import S2SError
+from s2scli.events import Event, Notice
 from s2scli.partial import Partial, partial
 from s2scli.translator import Translator
 
@@ -120,6 +121,33 @@ def test_two_do_not_write_one_file(tmp_path: Path) -> None:
         file.advance(["x"], {})
     assert (tmp_path / "out").read_bytes() == b"mine\n"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_cannot_be_moved_into_place_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
+    out, heard = tmp_path / "out", list[Event]()
+
+    def made(*, resume: bool, in_the_way: bool = False) -> int:
+        with partial(out, SETTINGS, resume=resume, force=False, listen=heard.append) as file:
+            if file.lines:
+                file.skip(["x"])
+            else:
+                file.write(b"mine\n")
+                file.advance(["x"], {})
+            if in_the_way:
+                out.mkdir()
+            return file.lines
+
+    with pytest.raises(S2SError):
+        made(resume=False, in_the_way=True)
+    assert any(isinstance(e, Notice) and "--resume" in e.text for e in heard)
+    out.rmdir()
+    assert made(resume=True) == 1
+    assert out.read_bytes() == b"mine\n" and [p.name for p in tmp_path.iterdir()] == ["out"]
+    # Killed between the last move and the removal of the note.
+    (tmp_path / ".out.partial.json").write_text("{}")
+    out.unlink()
+    assert made(resume=False) == 1
 
 
 @pytest.fixture

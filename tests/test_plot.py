@@ -153,8 +153,11 @@ def test_a_matplotlib_that_does_not_shape(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("name", ["a.png", "a.html"])
 def test_a_picture_that_cannot_be_written(name: str, tmp_path: Path) -> None:
-    with pytest.raises(S2SError, match="no such file or folder"):
+    with pytest.raises(S2SError, match="its folder does not exist"):
         draw_maps([attention()], tmp_path / "missing" / name)
+    (tmp_path / name).mkdir()
+    with pytest.raises(S2SError, match="this is a folder"):
+        check_path(tmp_path / name)
 
 
 def test_weights_of_another_shape() -> None:

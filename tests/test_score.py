@@ -312,6 +312,16 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(
             {"hypotheses": hyp("hyp"), "ref": hyp("ref"), "by_frequency": True, "src": Path("ref")},
             "needs the training source",
         ),
+        (
+            {
+                "hypotheses": hyp("-"),
+                "ref": hyp("ref"),
+                "src": Path("ref"),
+                "by_frequency": True,
+                "train_src": hyp("-"),
+            },
+            "only one of the files",
+        ),
     ],
 )
 def test_wrong_usage(options: dict[str, Any], said: str, files: Path) -> None:
@@ -417,7 +427,8 @@ def test_the_development_set_and_lines_in_pieces_are_told(trained: Path, tmp_pat
     assert (report["set"], report["settings"]["beam"]) == ("dev", 3)
     development, pieces = [e for e in heard if isinstance(e, Notice)]
     assert "the development set" in development.text and development.warning and pieces.warning
-    assert pieces.text.startswith("1 lines are longer than the model has seen in training (6 tokens)")
+    assert pieces.text.startswith("Longer than the model has seen in training (6 tokens)")
+    assert pieces.text.endswith("pieces: 1 line.")
     assert table(report).startswith("Development set, 2 lines:")
 
 
@@ -442,6 +453,20 @@ def test_flags_that_would_do_nothing_are_refused(
     # In the file of options they are for other calls.
     (files / "s2s.toml").write_text("[score]\nbeam = 3\nset = 'dev'\nseed = 3\ntrain-src = ['x']\n")
     assert main(given) == 0
+
+
+def test_what_would_be_read_last_is_looked_at_first(trained: Path, tmp_path: Path) -> None:
+    heard: list[Event] = []
+    with pytest.raises(S2SError, match="no such file"):
+        score(ScoreOptions(run=trained, by_frequency=True, train_src=(tmp_path / "x",)), heard.append)
+    assert not heard, "nothing has been translated"
+
+
+def test_a_source_is_not_for_held_out_sets(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", "--run", str(trained), "--by-length", "--src", str(tmp_path / "x")]) == 2
+    assert "--src: this has no effect on translations of a held-out set" in capsys.readouterr().err
 
 
 def test_standard_input_that_is_closed(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,6 +207,8 @@ def test_lengths_of_strings_count_characters() -> None:
     assert labels == ["0", "1–2", "3–4", "7–8", "9–12", "129+"]
     tagged = ["run\tV;PST", "walk\tV;PST;3;SG"]
     assert without_features(tagged) == ["run", "walk"]
+    assert without_features([*tagged, ""]) == ["run", "walk", ""], "a blank row is no text without tags"
+    assert without_features([*tagged, "go"]) == [*tagged, "go"]
     (only,) = by_length(tagged, ["ran", "walked"], [["ran", "walked"]], ["acc"])
     assert (only.label, only.lines) == ("3–4", 2)
 
@@ -216,6 +218,9 @@ def test_frequency_of_the_rarest_word() -> None:
     counts = count_units(["the the cat", "the mouse cafe\u0301"] * 5, source)
     bins = by_frequency(source, counts, source, [source], ["acc"])
     assert [(b.label, b.lines) for b in bins] == [("0", 2), ("2–9", 2), ("10–99", 1)]
+    ligature = ["the \ufb01le"]
+    counts = count_units(["the file"] * 5, ligature)  # as --normalize nfkc has prepared it
+    assert [b.label for b in by_frequency(ligature, counts, ligature, [ligature], ["acc"])] == ["2–9"]
     single = ["kat", "dog"]
     letters = count_units(["at\tN;SG", "tak\tN;PL"], single)
     assert letters == {"a": 2, "t": 2, "k": 1}

@@ -15,7 +15,7 @@ from s2scli.config import UNK, PreprocessOptions, TrainOptions
 from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice
-from s2scli.longlines import joined
+from s2scli.longlines import Stretch, glues
 from s2scli.preprocess import preprocess
 from s2scli.segmentation import CLOSED, Kind, Segmentation
 from s2scli.shards import ParallelData
@@ -212,9 +212,7 @@ def test_what_was_chosen_is_said_and_reported(tmp_path: Path) -> None:
     assert report["unknown"]["dev"]["target"] == {"lines": 2, "tokens": 3, "most": {"X": 2, "Y": 1}}
     assert report["unknown"]["dev"]["source"]["most"] == {"D": 2, "O": 1, "G": 1}
     warnings = said(events, warning=True)
-    assert (
-        "Symbols of the dev target that do not occur in the training data, 3 in all: X (2), Y (1)" in warnings
-    )
+    assert "Symbols of the dev target that are not in the vocabulary, 3 in all: X (2), Y (1)" in warnings
     # The held-out text is as it was given.
     assert list(Lines(tmp_path / "run/data/dev.target.txt")) == ["d ɔ ɡ", "d X ɡ", "X Y"]
     events.clear()
@@ -231,7 +229,7 @@ def test_symbols_beyond_the_vocabulary_are_told(tmp_path: Path) -> None:
     report = run(tmp_path, events=events, unit_tgt="symbol", vocab_size=300)
     assert report["tokenizer"]["target_vocab"] == 300
     assert report["unknown"]["train"]["target"]["tokens"] > 0
-    assert "Symbols of the train target that have no place in the vocabulary" in said(events)
+    assert "Symbols of the train target that are not in the vocabulary" in said(events)
 
 
 def test_words_without_strings_on_the_other_side_are_told(tmp_path: Path) -> None:
@@ -372,7 +370,7 @@ def test_odd_input_gets_a_result_and_a_warning(inflection: Path) -> None:
     results = done.stdout.split("\n")[:-1]
     assert [bool(line) for line in results] == [True, True, False, False, True, True, True]
     told = " ".join(done.stderr.split())
-    assert "not in the training data: ä (2), [FUT] (1), [no tags] (1)" in told
+    assert "not in the vocabulary: ä (2), [FUT] (1), [no tags] (1)" in told
     assert "translated in pieces: 1 line" in told
 
 
@@ -386,16 +384,21 @@ def test_each_piece_of_a_long_string_has_its_features(translator: Translator) ->
     assert max(map(len, pieces)) <= translator.max_source_length
 
 
+def joined(texts: list[str], torn: list[bool], target: SideTokenizer) -> str:
+    pieces = [Stretch(ids=[5], inside=part, torn=part) for part in torn]
+    return "".join(g + t for g, t in zip(glues(texts, pieces, target), texts, strict=True))
+
+
 @pytest.mark.parametrize("separator", [" ", "|"])
 def test_units_stay_separated_between_pieces(separator: str) -> None:
     segmentation = Segmentation(kind="symbol", separator=separator)
     target = SideTokenizer(segmentation, Symbols(["A", "B"], segmentation), [])
     texts = [separator.join("AB"), "", "A", separator.join("BA")]
-    whole = joined(texts, ["", "", "", " "], target)
+    whole = joined(texts, [False, False, True, False], target)
     assert segmentation.split(whole) == [*"ABABA"]
     characters = Segmentation(kind="codepoint")
     target = SideTokenizer(characters, Symbols(["A", "B"], characters), [])
-    assert joined(["AB", "", "A", "B"], ["", "", "", " "], target) == "ABA B"
+    assert joined(["AB", "", "A", "B"], [False, False, True, False], target) == "ABA B"
 
 
 def test_a_string_somewhat_longer_than_any_in_training_is_not_cut(translator: Translator) -> None:

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import quiet, run_s2s
 from safetensors.numpy import load_file, save_file
 
 from s2scli.alignment import pharaoh, word_alignment
+from s2scli.config import ModelConfig
 from s2scli.errors import UsageError
 from s2scli.formats import escape_tabs
-from s2scli.longlines import cut
-from s2scli.model import SearchLimits, beam_search
+from s2scli.longlines import Stretch, cut, glues
+from s2scli.model import SearchLimits, Seq2Seq, beam_search
 from s2scli.partial import announced
+from s2scli.runtime import set_up
 from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import SearchOptions, Translator
@@ -290,10 +293,55 @@ def test_a_sentence_is_cut_between_words_and_loses_nothing(kind: str) -> None:
     for most in (1, 3, 12):
         for line in lines[:3]:
             parts = cut(line, tokenizer.source, most)
-            assert all(0 < len(ids) <= most for _, ids in parts)
-            flat = [i for _, ids in parts for i in ids]
+            assert all(0 < len(part.ids) <= most for part in parts)
+            flat = [i for part in parts for i in part.ids]
             assert tokenizer.source.decode([flat]) == [line]
-            assert parts[0][0] == ""
+            assert not parts[0].inside and not parts[0].torn
+
+
+def test_pieces_are_joined_as_the_target_writes_them() -> None:
+    lines = [
+        "今天天气很好。他昨天回家了。我们去公园吧。",
+        "It is fine. He went home. Unbelievably long.",
+    ] * 20
+    kind = Segmentation(kind="codepoint")
+    tokenizer = Tokenizer.train(lines, lines, source=kind, target=kind, vocab_size=300, joint=True)
+    chinese, english = (cut(line, tokenizer.source, 7) for line in lines[:2])
+    assert [tokenizer.source.decode([p.ids])[0] for p in chinese][:2] == ["今天天气很好。", "他昨天回家了。"]
+    assert [p.inside for p in chinese] == [False, True, True]
+    assert [tokenizer.source.decode([p.ids])[0].strip() for p in english][4:6] == ["Unbelie", "vably"]
+
+    def written(texts: list[str], pieces: list[Stretch]) -> str:
+        before = glues(texts, pieces, tokenizer.target)
+        return "".join(g + t for g, t in zip(before, texts, strict=True))
+
+    assert written(["It is fine.", "He went.", "Go!"], chinese) == "It is fine. He went. Go!"
+    assert written(["很好。", "他", "。"], chinese) == "很好。他。"
+    parts = ["天气", "很好。", "他", "回家", "长", "长", "了。"][: len(english)]
+    assert written(parts, english) == "".join(parts)
+    words = [f"w{i}" for i in range(len(english))]
+    assert written(words, english).count(" ") == len(words) - 1 - sum(p.torn for p in english)
+
+
+def test_alignments_count_a_torn_word_once() -> None:
+    lines, kind = ["abcdefgh ij klmnopqrstuvw", "今天天气。他回家。x"], Segmentation(kind="bpe")
+    text = lines * 20
+    tokenizer = Tokenizer.train(text, text, source=kind, target=kind, vocab_size=300, joint=False)
+    torch.manual_seed(1)
+    sizes = {"source_vocab": tokenizer.source.vocab_size, "target_vocab": tokenizer.target.vocab_size}
+    translator = Translator(
+        Seq2Seq(ModelConfig(hidden=8, embedding=8, **sizes)),
+        tokenizer,
+        max_source_length=6,
+        runtime=set_up("cpu", "fp32", 1),
+    )
+    found = translator.hypotheses(lines, SearchOptions(beam=1, attention=True))
+    for line, (best,) in zip(lines, found, strict=True):
+        assert len(best.pieces) > 1 and any(piece.inside[0] for piece in best.pieces)
+        pairs = word_alignment(best, tokenizer)
+        assert {source for source, _ in pairs} <= set(range(len(line.split())))
+        assert [target for _, target in pairs] == sorted(target for _, target in pairs)
+        assert {target for _, target in pairs} == set(range(len(best.text.split())))
 
 
 def test_what_is_cut_at_the_maximum_length_is_told(trained: Path) -> None:

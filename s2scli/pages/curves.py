@@ -41,7 +41,7 @@ def read_training(path: Path) -> dict[str, Any] | None:
     first = ("accuracy", "accuracy") if exact else ("BLEU", "bleu")
     starts = [r for r in records if r["event"] == "start"]
     ends = [r for r in records if r["event"] == "end"]
-    last = (steps + validations)[-1] if not ends else ends[-1]
+    last = ends[-1] if ends else max(steps + validations, key=lambda record: record["step"])
     facts = [("updates", f"{last['step']:,}"), ("time", duration(last["elapsed"]))]
     if ends and ends[-1].get("reason"):
         facts.append(("ended because", ends[-1]["reason"]))

@@ -66,7 +66,7 @@ def count_units(training: Iterable[str], sources: Sequence[str]) -> Counter[str]
     counts: Counter[str] = Counter()
     for line in training:
         text = line.split("\t", 1)[0] if unit == "characters" else line
-        counts.update(split(unicodedata.normalize("NFC", text), unit))
+        counts.update(split(unicodedata.normalize("NFKC", text), unit))
     return counts
 
 
@@ -94,7 +94,7 @@ def by_frequency(
     texts = without_features(sources)
     unit = unit_of(texts)
     # Prepared training text may be in another normal form than the source.
-    words = [split(unicodedata.normalize("NFC", text.strip()), unit) for text in texts]
+    words = [split(unicodedata.normalize("NFKC", text.strip()), unit) for text in texts]
     rarest = [min((counts.get(word, 0) for word in line), default=0) for line in words]
     return _bins(FREQUENCIES, rarest, hypotheses, references, metrics, tokenize, lowercase, listen)
 

@@ -45,6 +45,7 @@ class Corpus:
     """The sums over all pairs, and what is worth knowing about them."""
 
     pairs: int = 0
+    lines: int = 0
     tokens: int = 0
     log_probability: float = 0.0
     unknown: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
@@ -66,15 +67,19 @@ class Corpus:
     def add(self, forced: Forced, translator: Translator) -> None:
         """Count a pair."""
         pair = forced.pair
+        first = pair.rank == 1  # what is to say of a source is said once
         self.pairs += 1
+        self.lines += first
         self.tokens += len(forced.ids)
         self.log_probability += forced.log_probability
-        self.long += len(pair.pieces) == 1 and len(pair.pieces[0].source) > translator.max_source_length
+        self.long += (
+            first and len(pair.pieces) == 1 and len(pair.pieces[0].source) > translator.max_source_length
+        )
         self.blank += not pair.pieces
         self.changed += pair.changed
         self.resegmented += pair.resegmented
         sides = (("source", translator.tokenizer.source), ("target", translator.tokenizer.target))
-        for name, side in sides:
+        for name, side in sides if first else sides[1:]:
             ids = [i for piece in pair.pieces for i in getattr(piece, name)]
             self.unknown[name] += UNK in ids
             self.foreign[name] += _foreign(ids, side)
@@ -109,9 +114,10 @@ class Corpus:
                 text = f"Lines with words that the tokenizer of the {side} does not know: {count:,}."
                 yield Notice(text=text, warning=True)
         for side, count in self.foreign.items():
-            if 2 * count > self.pairs:
+            lines = self.lines if side == "source" else self.pairs
+            if 2 * count > lines:
                 text = (
-                    f"The tokenizer of the {side} cannot read most of the text ({count:,} of {self.pairs:,} "
+                    f"The tokenizer of the {side} cannot read most of the text ({count:,} of {lines:,} "
                     "lines are mostly unknown to it or spelt in bytes). Is this the model's language, on "
                     "the right side?"
                 )

@@ -10,14 +10,12 @@ from s2scli.config import ScoreOptions
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Progress
 from s2scli.scoring.forced import Corpus, Forced, score_pairs
+from s2scli.scoring.material import REPORT_EVERY
 from s2scli.scoring.pairs import IdPairs, TextPairs
 from s2scli.scoring.reading import called
 
 if TYPE_CHECKING:
     from s2scli.tokenizer import SideTokenizer
-
-REPORT_EVERY = 64
-"""Pairs between two reports of progress."""
 
 
 def is_forced(options: ScoreOptions) -> bool:

@@ -11,10 +11,10 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress
 from s2scli.runfolder import data_folder
 from s2scli.scoring.metrics import check_lengths
-from s2scli.scoring.reading import called, read_lines
+from s2scli.scoring.reading import called, check_readable, read_lines
 
 REPORT_EVERY = 64
-"""Lines between two reports of progress."""
+"""Lines, or pairs, between two reports of progress."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +79,7 @@ def translated(
             listen(Progress(task="Translating", done=len(found), total=len(sources), unit="lines"))
         found.append(best[0].text)
     listen(Progress(task="Translating", done=len(found), total=len(sources), unit="lines"))
-    if translator.split_lines:
-        text = (
-            f"{translator.split_lines:,} lines are longer than the model has seen in training "
-            f"({translator.max_source_length} tokens); they were translated in pieces."
-        )
+    for text in translator.remarks():
         listen(Notice(text=text, warning=True))
     settings: dict[str, float] = {"beam": options.beam, "length_penalty": options.length_penalty}
     if len(translator.models) > 1:
@@ -93,6 +89,9 @@ def translated(
 
 def gather(options: ScoreOptions, listen: Listener) -> Material:
     """The given hypotheses and references, or the model's translations of the run's held-out set."""
+    if options.by_frequency:  # read at the end, but what is wrong with them is not to be found out only then
+        for path in options.train_src:
+            check_readable(path)
     if options.hypotheses:
         return _given(options)
     if options.ref:
@@ -132,6 +131,7 @@ def _given(options: ScoreOptions) -> Material:
             hint="Add --ref and the file of references.",
         )
     texts = [*options.hypotheses, *options.ref, *([options.src] if options.src else [])]
+    texts += options.train_src if options.by_frequency else ()
     if [str(path) for path in texts].count("-") > 1:
         raise UsageError("standard input can be only one of the files", where="--ref")
     names = [called(path) for path in options.hypotheses]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from s2scli.corpus import BOM, Lines, decode_line
 from s2scli.errors import S2SError, UsageError
+from s2scli.files import os_error
 from s2scli.scoring.systems import SEED
 
 
@@ -32,6 +33,16 @@ def read_lines(path: Path) -> list[str]:
     if not lines:
         raise S2SError("there is nothing in it to score", where=called(path))
     return lines
+
+
+def check_readable(path: Path) -> None:
+    """Refuse a file that will be read later, if it is not there or may not be read."""
+    if str(path) == "-" or (path.exists() and not path.is_file() and not path.is_dir()):
+        return  # a pipe can be read only once
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise os_error(error, path) from error
 
 
 @contextmanager

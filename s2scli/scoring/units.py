@@ -20,7 +20,8 @@ def split(line: str, unit: Unit) -> list[str]:
 
 
 def without_features(sources: Sequence[str]) -> list[str]:
-    """Source lines without what follows a tab, if every line has one: there stand tags, not text."""
-    if sources and all("\t" in line for line in sources):
-        return [line.split("\t", 1)[0] for line in sources]
+    """Source lines without what follows a tab, if every line that is not blank has one: tags, not text."""
+    lines = [line for line in sources if line.strip()]
+    if lines and all("\t" in line for line in lines):
+        return [line.partition("\t")[0] for line in sources]
     return list(sources)
