@@ -46,9 +46,6 @@ _SLACK = 10
 """Tokens that a hypothesis may have beyond the ratio, so that very short sources are not cut."""
 
 
-_Found = tuple[Hypothesis, str]
-"""A hypothesis and its text."""
-
 __all__ = ["WINDOW_BATCHES", "Piece", "SearchOptions", "Translation", "Translator"]
 
 
@@ -233,20 +230,25 @@ class Translator:
         jobs.sort(key=lambda job: -len(split[job[0]][job[1]].ids))
         batches = [jobs[begin : begin + batch_size] for begin in range(0, len(jobs), batch_size)]
 
-        def search(batch: list[tuple[int, int]]) -> list[list[_Found]]:
+        def search(batch: list[tuple[int, int]]) -> list[list[Translation]]:
             sources = [split[i][j].ids for i, j in batch]
             found = self._search(sources, options, [(first_line + i, j) for i, j in batch])
             # All texts of a batch at once, and while other threads search.
             texts = iter(self.tokenizer.target.decode([h.tokens for best in found for h in best]))
-            return [[(h, next(texts)) for h in best] for best in found]
+            return [
+                [_translation(ids, h, next(texts)) for h in best]
+                for ids, best in zip(sources, found, strict=True)
+            ]
 
-        found: dict[tuple[int, int], list[_Found]] = {}
-        for batch, hypotheses in zip(batches, in_parallel(search, batches, self.runtime.device), strict=True):
-            found.update(zip(batch, hypotheses, strict=True))
+        found: dict[tuple[int, int], list[Translation]] = {}
+        for batch, translations in zip(
+            batches, in_parallel(search, batches, self.runtime.device), strict=True
+        ):
+            found.update(zip(batch, translations, strict=True))
         for i, pieces in enumerate(split):
             found_here = [found[i, j] for j in range(len(pieces))]
-            self.cut_lines += any(not best[0][0].complete for best in found_here)
-            yield self._join(pieces, found_here)
+            self.cut_lines += any(not best[0].pieces[0].hypothesis.complete for best in found_here)
+            yield found_here[0] if len(pieces) == 1 else self._join(pieces, found_here)
 
     @torch.inference_mode()
     def _search(
@@ -299,23 +301,19 @@ class Translator:
 
         return draw
 
-    def _join(self, pieces: list[Stretch], found: list[list[_Found]]) -> list[Translation]:
+    def _join(self, pieces: list[Stretch], found: list[list[Translation]]) -> list[Translation]:
+        """The translations of a line from those of its pieces, rank by rank."""
         if not pieces:
             return [Translation(text="")]
         results = []
-        for chosen in zip(*found, strict=False):  # rank by rank, as far as all pieces have hypotheses
+        for chosen in zip(*found, strict=False):  # as far as all pieces have hypotheses
             text, parts = "", []
-            before = glues([text for _, text in chosen], pieces, self.tokenizer.target)
-            for piece, (h, own), glue in zip(pieces, chosen, before, strict=True):
+            before = glues([of.text for of in chosen], pieces, self.tokenizer.target)
+            for piece, of, glue in zip(pieces, chosen, before, strict=True):
                 parts.append(
-                    Piece(
-                        source=tuple(piece.ids),
-                        hypothesis=_trimmed(h, len(piece.ids) + 1),
-                        inside=(piece.inside, bool(text and own) and not glue),
-                    )
+                    replace(of.pieces[0], inside=(piece.inside, bool(text and of.text) and not glue))
                 )
-                text += glue + own
-            text = text.replace("\r", " ").replace("\n", " ")
+                text += glue + of.text
             results.append(Translation(text=text, pieces=tuple(parts)))
         return results
 
@@ -338,8 +336,9 @@ class Translator:
         return split
 
 
-def _trimmed(hypothesis: Hypothesis, length: int) -> Hypothesis:
-    """The hypothesis with its attention cut to the source's own length, as the batch was padded."""
-    if hypothesis.attention is None:
-        return hypothesis
-    return replace(hypothesis, attention=hypothesis.attention[:, :length])
+def _translation(ids: Sequence[int], hypothesis: Hypothesis, text: str) -> Translation:
+    """The translation of a piece; its attention is cut to the piece's own length, as the batch was padded."""
+    if hypothesis.attention is not None:
+        hypothesis = replace(hypothesis, attention=hypothesis.attention[:, : len(ids) + 1])
+    piece = Piece(source=tuple(ids), hypothesis=hypothesis)
+    return Translation(text=text.replace("\r", " ").replace("\n", " "), pieces=(piece,))

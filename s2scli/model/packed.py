@@ -23,13 +23,18 @@ class Multiply(Protocol):
 
 
 _ROWS = 32
-"""Beyond twice this, the number of rows is a multiple of it."""
+"""Beyond twice this, the number of rows is a multiple of it, and of more where there are many."""
 
 
 def filled(x: Tensor) -> Tensor:
     """x (N, …) with rows of 0 behind: each number of rows wants a kernel of its own."""
     rows = x.size(0)
-    surplus = -rows % _ROWS if rows > 2 * _ROWS else 0
+    unit = 1
+    if rows > 2 * _ROWS:
+        unit = _ROWS
+        while rows > 8 * unit:  # an eighth more rows at most
+            unit *= 2
+    surplus = -rows % unit
     return torch.nn.functional.pad(x, (0,) * (2 * x.dim() - 1) + (surplus,)) if surplus else x
 
 
