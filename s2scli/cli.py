@@ -56,7 +56,9 @@ def _callback(command: str) -> Callable[..., Job]:
 def _run(command: str, flags: dict[str, Any], state: dict[str, Any]) -> int:
     options = resolve(command, flags)
     PAGES[command].check(options, flags)
-    to_stdout = command == "score" or (command == "translate" and str(options.output) in ("None", "-"))
+    to_stdout = command == "score"
+    if command == "translate":
+        to_stdout = options.output is None or str(options.output) == "-"
     if to_stdout and state["mute"]:
         raise closed()
     # A bar would draw over translations that appear on the same terminal.

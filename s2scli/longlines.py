@@ -5,9 +5,10 @@ from __future__ import annotations
 import bisect
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s2scli.side import SideTokenizer
+from s2scli.translation import Piece, Translation
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+|(?<=[。！？])\s*")
 # Han, kana and their punctuation: no space stands beside them. (In Thai, say, none stands between words, but
@@ -23,8 +24,8 @@ class Stretch:
 
     Attributes:
         ids: Its source ids, tags included.
-        inside: It begins inside a word, as white space parts words, or is not parted from what is before it.
-        torn: Its translation goes on inside a word too, since that has been torn apart.
+        inside: It goes on with the last word of the stretch before: no white space parts them in the line.
+        torn: What it belongs to is one string that has been torn apart, and so is its translation.
     """
 
     ids: list[int]
@@ -41,16 +42,33 @@ def cut(text: str, side: SideTokenizer, longest: int) -> list[Stretch]:
     """
     text, tags = side.encode_tags(text)
     room = max(1, longest - len(tags))
+    symbols = side.segmentation.kind == "symbol"  # each counts as a word, but together they are one
     pieces: list[Stretch] = []
     inside, begin = False, 0
     for end in [*_SENTENCE_END.finditer(text), None]:
         sentence = text[begin : end.start() if end else None]
         for k, (within, ids) in enumerate(_fitting(sentence, side, room)):
-            torn = k > 0 and within and not _WITHOUT_SPACES.search(sentence)
+            torn = (within or (symbols and k > 0)) and not _WITHOUT_SPACES.search(sentence)
             pieces.append(Stretch(ids=ids + tags, inside=within if k else inside, torn=torn))
         if end:
             inside, begin = not end.group(), end.end()
     return pieces
+
+
+def joined(
+    pieces: Sequence[Stretch], found: Sequence[Sequence[Translation]], target: SideTokenizer
+) -> list[Translation]:
+    """The translations of a line from those of its pieces, rank by rank, as far as all pieces have some."""
+    results = []
+    for chosen in zip(*found, strict=False):
+        text, parts = "", list[Piece]()
+        before = glues([of.text for of in chosen], pieces, target)
+        for piece, of, glue in zip(pieces, chosen, before, strict=True):
+            goes_on = bool(text and of.text) and not glue
+            parts += [replace(part, inside=(piece.inside, goes_on)) for part in of.pieces]
+            text += glue + of.text
+        results.append(Translation(text=text, pieces=tuple(parts)))
+    return results
 
 
 def glues(texts: Sequence[str], pieces: Sequence[Stretch], target: SideTokenizer) -> Iterator[str]:

@@ -8,7 +8,7 @@ import os
 import random
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from s2scli.config import Device, SearchPrecision
 from s2scli.errors import S2SError
@@ -193,3 +194,26 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
+
+
+def exponentials(
+    seed: int, draws: Sequence[tuple[int, int]], vocab: int, columns: Tensor | None
+) -> Callable[[Tensor, int], Tensor]:
+    """Random numbers for `sample_search` that depend on seed, line, piece and token, never on the batch.
+
+    Args:
+        seed: The user's.
+        draws: The line and the piece of each sentence.
+        vocab: Numbers of a draw.
+        columns: Which of them the columns of the output layer stand for; None for all, in order.
+    """
+    generators = [np.random.default_rng([seed, line, piece]) for line, piece in draws]
+
+    def draw(rows: Tensor, width: int) -> Tensor:
+        each = [generators[i].standard_exponential(vocab, dtype=np.float32) for i in rows.tolist()]
+        drawn = torch.from_numpy(np.stack(each)).to(rows.device)
+        chosen = drawn if columns is None else drawn.index_select(1, columns)
+        # The columns that the output layer is filled up with have no probability.
+        return torch.nn.functional.pad(chosen, (0, width - chosen.size(1)), value=1.0)
+
+    return draw

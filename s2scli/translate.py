@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from s2scli.checkpoint import find_models
@@ -35,7 +35,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         S2SError: No model, an input that cannot be read, an output that is in the way.
     """
     if str(options.output) == "-":
-        options = replace(options, output=None)
+        options = options.changed(output=None)
     search = SearchOptions(
         beam=options.beam,
         n_best=options.n_best,

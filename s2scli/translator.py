@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from s2scli.checkpoint import find_models, load_models, load_shortlist
 from s2scli.config import UNK, Device, SearchPrecision
 from s2scli.errors import counted
 from s2scli.events import Listener, Notice, silent
-from s2scli.longlines import Stretch, cut, glues
+from s2scli.longlines import Stretch, cut, joined
 from s2scli.model import (
     Hypothesis,
     SearchLimits,
@@ -32,7 +30,7 @@ from s2scli.model.cells import Cells
 from s2scli.model.ensemble import Ensemble, Searchable
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
-from s2scli.runtime import Runtime, in_parallel, keep_kernels, set_up
+from s2scli.runtime import Runtime, exponentials, in_parallel, keep_kernels, set_up
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import Piece, SearchOptions, Translation
 
@@ -248,7 +246,10 @@ class Translator:
         for i, pieces in enumerate(split):
             found_here = [found[i, j] for j in range(len(pieces))]
             self.cut_lines += any(not best[0].pieces[0].hypothesis.complete for best in found_here)
-            yield found_here[0] if len(pieces) == 1 else self._join(pieces, found_here)
+            if len(pieces) == 1:
+                yield found_here[0]
+            else:
+                yield joined(pieces, found_here, self.tokenizer.target) or [Translation(text="")]
 
     @torch.inference_mode()
     def _search(
@@ -270,7 +271,7 @@ class Translator:
                 self.stepper,
                 state,
                 limits,
-                self._exponentials(options.seed, draws, columns),
+                exponentials(options.seed, draws, self.model.config.target_vocab, columns),
                 temperature=options.temperature,
                 top_k=options.top_k,
                 top_p=options.top_p,
@@ -284,38 +285,6 @@ class Translator:
             return found
         names = columns.tolist()
         return [[replace(h, tokens=tuple(names[c] for c in h.tokens)) for h in hs] for hs in found]
-
-    def _exponentials(
-        self, seed: int, draws: Sequence[tuple[int, int]], columns: Tensor | None
-    ) -> Callable[[Tensor, int], Tensor]:
-        """Random numbers that depend on the seed, the line, the piece and the token, never on the batch."""
-        generators = [np.random.default_rng([seed, line, piece]) for line, piece in draws]
-        vocab = self.model.config.target_vocab
-
-        def draw(rows: Tensor, width: int) -> Tensor:
-            each = [generators[i].standard_exponential(vocab, dtype=np.float32) for i in rows.tolist()]
-            drawn = torch.from_numpy(np.stack(each)).to(rows.device)
-            chosen = drawn if columns is None else drawn.index_select(1, columns)
-            # The columns that the output layer is filled up with have no probability.
-            return torch.nn.functional.pad(chosen, (0, width - chosen.size(1)), value=1.0)
-
-        return draw
-
-    def _join(self, pieces: list[Stretch], found: list[list[Translation]]) -> list[Translation]:
-        """The translations of a line from those of its pieces, rank by rank."""
-        if not pieces:
-            return [Translation(text="")]
-        results = []
-        for chosen in zip(*found, strict=False):  # as far as all pieces have hypotheses
-            text, parts = "", []
-            before = glues([of.text for of in chosen], pieces, self.tokenizer.target)
-            for piece, of, glue in zip(pieces, chosen, before, strict=True):
-                parts.append(
-                    replace(of.pieces[0], inside=(piece.inside, bool(text and of.text) and not glue))
-                )
-                text += glue + of.text
-            results.append(Translation(text=text, pieces=tuple(parts)))
-        return results
 
     def _split(self, lines: Sequence[str]) -> list[list[Stretch]]:
         """The pieces of each line: none if it is blank, several if it is too long."""

@@ -15,7 +15,7 @@ from s2scli.config import UNK, PreprocessOptions, TrainOptions
 from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice
-from s2scli.longlines import Stretch, glues
+from s2scli.longlines import Stretch, cut, glues
 from s2scli.preprocess import preprocess
 from s2scli.segmentation import CLOSED, Kind, Segmentation
 from s2scli.shards import ParallelData
@@ -387,6 +387,16 @@ def test_each_piece_of_a_long_string_has_its_features(translator: Translator) ->
 def joined(texts: list[str], torn: list[bool], target: SideTokenizer) -> str:
     pieces = [Stretch(ids=[5], inside=part, torn=part) for part in torn]
     return "".join(g + t for g, t in zip(glues(texts, pieces, target), texts, strict=True))
+
+
+def test_a_long_string_of_symbols_stays_one_string() -> None:
+    symbols = Segmentation(kind="symbol")
+    source = SideTokenizer(symbols, Symbols(["A", "B"], symbols), [])
+    pieces = cut("A B " * 5, source, 3)
+    assert [len(piece.ids) for piece in pieces] == [3, 3, 3, 1] and not any(p.inside for p in pieces)
+    letters = Segmentation(kind="codepoint")
+    target = SideTokenizer(letters, Symbols(["x", "y"], letters), [])
+    assert list(glues(["x", "y", "x", "y"], pieces, target)) == ["", "", "", ""]
 
 
 @pytest.mark.parametrize("separator", [" ", "|"])

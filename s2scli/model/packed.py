@@ -32,7 +32,7 @@ def filled(x: Tensor) -> Tensor:
     unit = 1
     if rows > 2 * _ROWS:
         unit = _ROWS
-        while rows > 16 * unit:  # an eighth more rows at most
+        while rows > 16 * unit:  # twice as much is an eighth of the rows at most
             unit *= 2
     surplus = -rows % unit
     return torch.nn.functional.pad(x, (0,) * (2 * x.dim() - 1) + (surplus,)) if surplus else x
