@@ -10,7 +10,7 @@ from typing import Any
 
 from s2scli import __version__
 from s2scli.config import ModelConfig, ReportOptions
-from s2scli.errors import S2SError
+from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
 from s2scli.files import check_place, os_error, write_text_atomic
 from s2scli.pages import as_json, page
@@ -22,7 +22,8 @@ from s2scli.scoring import HIGHER_IS_BETTER, by_length, score_system, sentence_s
 from s2scli.scoring.material import REPORT_EVERY, held_out
 from s2scli.scoring.metrics import check_lengths
 from s2scli.scoring.reading import read_lines
-from s2scli.scoring.units import without_features
+from s2scli.scoring.units import split, without_features
+from s2scli.tokenizer import Tokenizer
 from s2scli.translator import SearchOptions, Translation, Translator
 from s2scli.wording import report_facts
 
@@ -64,6 +65,9 @@ def report(options: ReportOptions, listen: Listener = silent) -> Path:
     Raises:
         S2SError: No model, no held-out set, or a file in the way.
     """
+    if str(options.output) == "-":
+        hint = "Name a file; /dev/stdout is standard output."
+        raise UsageError("a report is a file", where="--output -", hint=hint)
     name, source, target = held_out(options.run, options.set)
     path = options.output or options.run / "report.html"
     if path.is_file() and not options.force:
@@ -98,7 +102,7 @@ def report(options: ReportOptions, listen: Listener = silent) -> Path:
         "facts": _model_facts(translator, text, options),
         "notes": text.notes,
         "attention": translator.has_attention,
-        **_scores(text, listen),
+        **_scores(text, translator.tokenizer, listen),
         "training": training,
         "data": prepared,
     }
@@ -175,11 +179,11 @@ def _kind(config: ModelConfig) -> str:
     return f"{config.cell.upper()}, {config.hidden} units, {attention}"
 
 
-def _scores(text: Translated, listen: Listener) -> dict[str, Any]:
-    """Scores of the whole set, by source length, and of each line."""
+def _scores(text: Translated, tokenizer: Tokenizer, listen: Listener) -> dict[str, Any]:
+    """Scores of the whole set, by source length, and of each line; which ones, the kind of the model says."""
     plain, references = without_features(text.sources), [text.references]
-    strings = unit_of(plain) == "characters"
-    if strings:
+    unit = unit_of(plain)
+    if tokenizer.source.strings and tokenizer.target.strings:
         by_line = "per" if unit_of(text.references) == "words" else "cer"
         metrics: Sequence[str] = ("wer", by_line)
     else:
@@ -202,7 +206,7 @@ def _scores(text: Translated, listen: Listener) -> dict[str, Any]:
             for s in scores
         ],
         "lengths": {
-            "unit": "characters" if strings else "words",
+            "unit": unit,
             "charts": [
                 {
                     "name": s.name,
@@ -215,7 +219,7 @@ def _scores(text: Translated, listen: Listener) -> dict[str, Any]:
         "sentences": {
             "metric": next(s.name for s in scores if s.metric == by_line),
             "higher": HIGHER_IS_BETTER[by_line],
-            "unit": "characters" if strings else "words",
+            "unit": unit,
             "total": len(text.sources),
             "rows": [
                 {
@@ -223,7 +227,7 @@ def _scores(text: Translated, listen: Listener) -> dict[str, Any]:
                     "r": text.references[i],
                     "h": text.hypotheses[i],
                     "q": round(of_lines[i], 1),
-                    "l": len(plain[i].strip()) if strings else len(plain[i].split()),
+                    "l": len(split(plain[i].strip(), unit)),
                     "m": text.maps[i],
                 }
                 for i in range(shown)

@@ -54,13 +54,24 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
     elif not is_forced(options):
         hint = "Leave it out; or name hypotheses."
         refuse(("src",), "translations of a held-out set, which has its own source", hint)
+    if options.significance != "randomization":
+        refuse(("trials",), "anything but approximate randomization", "Add --significance randomization.")
+    one = len(options.hypotheses) < 2
+    if one and options.significance != "none":
+        refuse(("significance",), "one system", "Name at least two files of hypotheses.")
+    if not options.resamples and (one or options.significance != "randomization"):
+        refuse(("seed",), "scores without resamples", "Leave out either it or --resamples 0.")
+    if "bleu" not in parse_metrics(options.metrics):
+        refuse(("tokenize",), "other metrics than BLEU", "Add bleu to --metrics, or leave it out.")
     if options.per_line:
         refuse(_OF_TABLES, "the scores of single lines", "Leave out either it or --per-line.")
     if not options.by_frequency:
         refuse(("train_src",), "anything but --by-frequency", "Add --by-frequency.")
-    if not is_forced(options) and not (options.by_length or options.by_frequency or options.per_line):
+    detailed = options.by_length or options.by_frequency or (options.per_line and options.json)
+    if not is_forced(options) and not detailed:
         hint = "Add --by-length or --by-frequency; for forced scores, add --tgt."
-        refuse(("src",), "scores over all lines", hint)
+        what = "scores of lines without --json" if options.per_line else "scores over all lines"
+        refuse(("src",), what, "Add --json." if options.per_line else hint)
 
 
 def score(options: ScoreOptions, listen: Listener) -> dict[str, Any]:
@@ -82,6 +93,7 @@ def score(options: ScoreOptions, listen: Listener) -> dict[str, Any]:
     material = gather(options, listen)
     _warn_of_tokens(material, metrics, listen)
     _warn_of_symbols(material, metrics, listen)
+    _warn_of_gaps(material, metrics, listen)
     scores = score_systems(
         material.systems,
         material.references,
@@ -137,6 +149,17 @@ def _warn_of_symbols(material: Material, metrics: list[str], listen: Listener) -
         text = (
             "No reference holds white space, so each line counts as one symbol, and PER is WER. Put spaces "
             "between the symbols, or count characters: --metric cer."
+        )
+        listen(Notice(text=text, warning=True))
+
+
+def _warn_of_gaps(material: Material, metrics: list[str], listen: Listener) -> None:
+    """An empty line stands for no reference, but TER counts it in the mean length of a line's references."""
+    filled = ([bool(reference.strip()) for reference in of] for of in zip(*material.references, strict=True))
+    if "ter" in metrics and any(any(of) and not all(of) for of in filled):
+        text = (
+            "Lines have fewer references than others. TER divides by the mean length of all, empty ones "
+            "included, so it is too high: leave it out, with --metrics bleu,chrf."
         )
         listen(Notice(text=text, warning=True))
 

@@ -270,6 +270,9 @@ def test_files_that_do_not_fit(trained: Path, tmp_path: Path) -> None:
     assert caught.value.hint == "Convert the file to UTF-8 first."
     with pytest.raises(S2SError, match="nothing: there is no such file"):
         forced(src=two, tgt=tmp_path / "nothing", run=trained)
+    for given in ({"src": two, "tgt": Path("-")}, {"ids": Path("-")}):
+        with pytest.raises(S2SError, match="standard input: it cannot be read twice"):
+            forced(run=trained, **given)
     with pytest.raises(S2SError, match="there is no model in this folder"):
         forced(src=two, tgt=two, run=tmp_path)
 

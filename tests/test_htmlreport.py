@@ -192,6 +192,8 @@ def test_scripts_have_their_direction_and_font(reader: Reader) -> None:
         "document.fonts.ready.then(fonts => [...fonts].map(f => f.family.replaceAll('\"', '') + f.status))"
     )
     assert reader.ask(fonts) == ["S2S Hangulloaded"]
+    # Behind another font, the first text that needs it is drawn in none.
+    assert reader.ask("getComputedStyle(document.body).fontFamily").startswith('"S2S Hangul"')
 
 
 def test_sorting(reader: Reader) -> None:
@@ -407,16 +409,39 @@ def test_a_model_without_attention(prepared: Path, tmp_path: Path, browser: Any)
     reader.unharmed()
 
 
-def test_strings_are_scored_by_their_symbols(trained: Path, tmp_path: Path) -> None:
-    run = copy_run(trained, tmp_path / "run")
-    write_test_set(run, ["abc", "de\tX;Y", "f"], ["c b a", "e d", "f"])
+@pytest.mark.parametrize(
+    ("columns", "units", "names", "unit"),
+    [
+        # Pronunciations, and words from pronunciations: what strings are is not for their spaces to say.
+        ("1,2", ("character", "symbol"), ["WER", "PER"], "characters"),
+        ("2,1", ("symbol", "character"), ["WER", "CER"], "words"),
+        # Sentences that are written without spaces.
+        ("1,2", ("subword", "subword"), ["BLEU", "chrF2", "TER"], "characters"),
+    ],
+)
+def test_the_kind_of_the_model_decides_the_scores(
+    columns: str, units: tuple[str, str], names: list[str], unit: str, tmp_path: Path
+) -> None:
+    words = ["cat", "dog", "bird", "stone", "water", "light", "tree", "house"]
+    table = tmp_path / "sounds.tsv"
+    table.write_text("".join(f"{word}\t{' '.join(word.upper())}\n" for word in words))
+    run, files = tmp_path / "run", [x for name in ("train", "dev", "test") for x in (f"--{name}", table)]
+    by = ("--unit-src", units[0], "--unit-tgt", units[1], "--columns", columns)
+    for done in (
+        run_s2s("preprocess", "--run", run, *by, *files),
+        run_s2s("train", "--run", run, *SMALL, "--max-steps", 2),
+    ):
+        assert done.returncode == 0, done.stderr
     (run / "metrics.jsonl").unlink()
     (run / "data" / "report.json").unlink()
     path, _ = told(options(run, beam=1))
     shown = content(path)
-    assert [score["name"] for score in shown["scores"]] == ["WER", "PER"]
-    assert (shown["sentences"]["metric"], shown["sentences"]["higher"]) == ("PER", False)
-    assert shown["lengths"]["unit"] == "characters"
+    assert [score["name"] for score in shown["scores"]] == names
+    of_lines = {"BLEU": "chrF2"}.get(names[0], names[-1])
+    assert shown["sentences"]["metric"] == of_lines
+    assert shown["sentences"]["higher"] == (of_lines == "chrF2")
+    assert shown["lengths"]["unit"] == shown["sentences"]["unit"] == unit
+    assert [row["l"] for row in shown["sentences"]["rows"]] == [len(word) for word in words]
     assert shown["training"] is None
     assert shown["data"] is None
 
@@ -443,6 +468,10 @@ def test_what_stands_in_the_way(trained: Path, tmp_path: Path) -> None:
         report(options(run, output=tmp_path / "missing" / "r.html"))
     with pytest.raises(S2SError, match="this is a folder"):
         report(options(run, output=tmp_path))
+    with pytest.raises(S2SError, match="a report is a file"):
+        report(options(run, output=Path("-")))
+    with pytest.raises(S2SError, match="typo: there is no such folder"):
+        report(options(tmp_path / "typo"))
     with pytest.raises(S2SError, match="no test or dev set"):
         report(options(run / "best"))
     write_test_set(run, ["a"], ["b", "c"])
@@ -495,6 +524,13 @@ def test_a_record_that_is_broken_or_long(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in [*steps, validation]))
     again = read_training(path)
     assert again is not None and again["facts"][0] == ("updates", "2,999")
+    # Records that lack what they should have are shown without it.
+    validation["loss"] = float("nan")
+    odd = [{"event": "start", "step": 0}, steps[0], validation, {"event": "end", "step": 500}]
+    path.write_text("".join(json.dumps(record) + "\n" for record in odd))
+    lacking = read_training(path)
+    assert lacking is not None and lacking["facts"] == [("updates", "500"), ("time", "?")]
+    assert lacking["validations"] == [[500, None, None, None, False]]
     with pytest.raises(S2SError, match="a folder"):
         read_training(tmp_path)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import copy_run
+from rich.cells import cell_len
 from scoring_files import sacrebleu, sacrebleu_json, write_texts
 
 from s2scli.cli import main
@@ -175,7 +176,8 @@ def test_a_table_on_stdout_in_80_columns(
     more = ["--src", "en", "--by-length", "--by-frequency", "--train-src", "en", "--confusions", "3"]
     assert main(["score", *systems, "--ref", "ko", "--ref", "ko-3", "--metric", metrics, *more]) == 0
     output = capsys.readouterr()
-    assert output.err == ""
+    assert output.err.startswith("Warning: Lines have fewer references")  # as one of ko-3 is empty
+    assert output.err.count("Warning") == 1
     assert max(map(len, output.out.split("\n"))) <= 80
     assert ("A  ko-1 (the baseline)" in output.out) == (len(systems) > 1) == ("p = 0." in output.out)
     for part in ("References: ko, ko-3\n", "source length in words", "rarest source word", "→", "Signatures"):
@@ -191,6 +193,37 @@ def test_long_names_are_folded(files: Path, capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     assert max(map(len, out.split("\n"))) <= 80
     assert name in re.sub(r"\n +", "", out)
+    shutil.copy(files / "hyp", files / ("번역기" * 24))  # each of them takes two columns
+    assert main(["score", "번역기" * 24, "hyp2", "--ref", "ref"]) == 0
+    out = capsys.readouterr().out
+    assert max(map(cell_len, out.split("\n"))) <= 80
+    assert "번역기" * 24 in re.sub(r"\n +", "", out)
+
+
+def test_symbols_in_a_table_can_be_told_apart(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["a b c d café", "Donaudampfschifffahrtsgesellschaftskapitän " + "결" * 20]
+    written = ["a\u00a0b c\u3000d cafe\u0301", "Donaudampfschifffahrtsgesellschaftsoberkapitän " + "겔" * 20]
+    for name, lines in (("wanted", wanted), ("written", written)):
+        (files / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    shown = {}
+    for metric in ("per", "cer"):
+        assert main(["score", "written", "--ref", "wanted", "--metric", metric, "--confusions", "9"]) == 0
+        shown[metric] = capsys.readouterr().out
+        assert max(map(cell_len, shown[metric].split("\n"))) <= 80
+    assert re.search(r"caf\\xe9 +→ cafe\\u0301 ", shown["per"])
+    assert re.search(r"␣ +→ U\+00A0 ", shown["cer"]) and re.search(r"␣ +→ U\+3000 ", shown["cer"])
+
+
+def test_uneven_references_and_ter(files: Path) -> None:
+    for name, lines in (("h", "a b\n\nc d\n"), ("r", "a b\n\nc e\n"), ("none", "\n\n\n")):
+        (files / name).write_text(lines)
+    heard: list[Event] = []
+    score(ScoreOptions(hypotheses=hyp("h"), ref=hyp("r", "none"), metrics="ter"), heard.append)
+    assert any("fewer references" in e.text for e in heard if isinstance(e, Notice))
+    for metrics, refs in (("ter", hyp("r", "r")), ("bleu,chrf", hyp("r", "none"))):
+        heard.clear()
+        score(ScoreOptions(hypotheses=hyp("h"), ref=refs, metrics=metrics), heard.append)
+        assert not any(isinstance(e, Notice) for e in heard)
 
 
 def test_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -385,7 +418,10 @@ def test_which_set_is_scored(tmp_path: Path) -> None:
     assert held_out(tmp_path / "dev", "auto")[0] == "dev"
     with pytest.raises(S2SError, match="no test set"):
         held_out(tmp_path / "dev", "test")
+    make_sets(tmp_path / "none")
     with pytest.raises(S2SError, match="no test or dev set"):
+        held_out(tmp_path / "none", "auto")
+    with pytest.raises(S2SError, match="there is no such folder"):
         held_out(tmp_path / "nowhere", "auto")
 
 
@@ -442,6 +478,11 @@ def test_the_development_set_and_lines_in_pieces_are_told(trained: Path, tmp_pat
         (["--per-line", "--seed", "3"], "--seed: this has no effect on the scores of single lines"),
         (["--train-src", "ref"], "--train-src: this has no effect on anything but --by-frequency"),
         (["--src", "ref"], "--src: this has no effect on scores over all lines"),
+        (["--src", "ref", "--per-line"], "--src: this has no effect on scores of lines without --json"),
+        (["--trials", "5"], "--trials: this has no effect on anything but approximate randomization"),
+        (["--significance", "randomization"], "--significance: this has no effect on one system"),
+        (["--resamples", "0", "--seed", "3"], "--seed: this has no effect on scores without resamples"),
+        (["--metric", "chrf", "--tokenize", "zh"], "--tokenize: this has no effect on other metrics"),
     ],
 )
 def test_flags_that_would_do_nothing_are_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -114,6 +115,21 @@ def test_confusions() -> None:
     ]
 
 
+# A alone is wrong in 20 of 500 lines, B alone in 10: the exact p of McNemar's test is 0.0987, and with the
+# normal distribution, as which the bootstrap draws without knowing of whole lines, it is 0.068.
+@pytest.mark.parametrize(("test", "p"), [("bootstrap", 0.068), ("randomization", 0.0987)])
+def test_p_values_of_shares_count_ties(test: Literal["bootstrap", "randomization"], p: float) -> None:
+    wanted = ["right"] * 500
+    a, b = ["wrong"] * 80 + ["right"] * 420, ["right"] * 20 + ["wrong"] * 70 + ["right"] * 410
+    resampling = Resampling(significance=test, resamples=4000, trials=4000)
+    _, ((share),) = score_systems([a, b], [wanted], ["acc"], resampling=resampling)
+    assert share.p_value == pytest.approx(p, abs=0.01)
+    # One line in 20 says nothing at all.
+    one = ["wrong"] + ["right"] * 19
+    _, ((share),) = score_systems([one, wanted[:20]], [wanted[:20]], ["wer"], resampling=resampling)
+    assert share.p_value is not None and share.p_value > 0.2
+
+
 def test_intervals_hold_the_score_and_grow_narrower() -> None:
     lines = [f"w{i} x" for i in range(400)]
     right = [line if i % 4 else "wrong" for i, line in enumerate(lines)]
@@ -130,10 +146,10 @@ def test_intervals_hold_the_score_and_grow_narrower() -> None:
 @pytest.mark.parametrize("name", ["bootstrap", "randomization"])
 def test_the_same_system_twice_is_no_difference(name: str) -> None:
     resampling = Resampling(significance=name, trials=100, resamples=100)  # type: ignore[arg-type]
-    for metric in ("bleu", "ter", "per"):
+    # Whatever chance does, no difference is larger than none: sacreBLEU counts only larger ones.
+    for metric, expected in (("bleu", 1 / 101), ("ter", 1 / 101), ("per", 1.0)):
         _, (second,) = score_systems([HYPOTHESIS, HYPOTHESIS], [REFERENCE], [metric], resampling=resampling)
-        # Whatever chance does, no difference is larger than none: sacreBLEU counts only larger ones.
-        assert second.p_value == pytest.approx(1 / 101)
+        assert second.p_value == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["bootstrap", "randomization", "none"])
@@ -154,7 +170,8 @@ METRICS = ["bleu", "chrf", "ter", "per"]
 
 def test_a_p_value_counts_what_is_larger() -> None:
     by_chance = np.array([0.0, 1.0, 2.0, 3.0])
-    assert significance.p_value(by_chance, 2.0) == pytest.approx(2 / 5)
+    assert significance.p_value(by_chance, 2.0, ties=False) == pytest.approx(2 / 5)
+    assert significance.p_value(by_chance, 2.0, ties=True) == pytest.approx(3 / 5)
     assert significance.interval(np.arange(80.0)) == (2, 77)
 
 

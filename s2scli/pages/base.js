@@ -22,8 +22,9 @@ function sentence(text, name = "span") {
   return el(name, { dir: "auto", class: "text" }, text);
 }
 
-/** 1234.5 → "1,234.5" */
+/** 1234.5 → "1,234.5"; of what was not measured a dash. */
 function number(value, digits = 0) {
+  if (value === null || value === undefined) return "–";
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 

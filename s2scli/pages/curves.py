@@ -42,12 +42,12 @@ def read_training(path: Path) -> dict[str, Any] | None:
     starts = [r for r in records if r["event"] == "start"]
     ends = [r for r in records if r["event"] == "end"]
     last = ends[-1] if ends else max(steps + validations, key=lambda record: record["step"])
-    facts = [("updates", f"{last['step']:,}"), ("time", duration(last["elapsed"]))]
+    facts = [("updates", f"{last['step']:,}"), ("time", duration(last.get("elapsed", math.nan)))]
     if ends and ends[-1].get("reason"):
         facts.append(("ended because", ends[-1]["reason"]))
     facts += [
         (name.replace("_", " "), str(value))
-        for name, value in (starts[-1]["settings"] if starts else {}).items()
+        for name, value in (starts[-1].get("settings", {}) if starts else {}).items()
     ]
     return {
         "loss": _series(("training", steps, "loss"), ("validation", validations, "loss")),

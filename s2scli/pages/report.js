@@ -110,7 +110,8 @@ function showPicks() {
       el("button", { type: "button", onclick: () => openLine(line, chosen) },
         pill(line.q), sentence(line.s, "div"), sentence(line.h || "(nothing)", "div"))))));
   section("best", "Best and worst", "Best and worst",
-    `By ${data.sentences.metric} of the single line. Above the source, below it the translation; `
+    `By ${data.sentences.metric} of the single line, of ${lines.length === data.sentences.total
+      ? "all lines" : `the ${plural(lines.length, "line")} shown`}. Above the source, below it the translation; `
       + "a click shows more.",
     el("div", { class: "grid" }, list("Best", order.slice(0, count)), list("Worst", worst.slice(0, count))));
   for (const text of document.querySelectorAll(".picks .pill + .text")) text.classList.add("source");

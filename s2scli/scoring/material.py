@@ -41,6 +41,8 @@ class Material:
 
 def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
     """The held-out set of a run: its name and its source and target file."""
+    if not run.is_dir():
+        raise S2SError("there is no such folder", where=str(run), hint="Check --run.")
     data = data_folder(run)
     for name in ("test", "dev") if which == "auto" else (which,):
         source, target = data / f"{name}.source.txt", data / f"{name}.target.txt"
@@ -50,8 +52,8 @@ def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
     raise S2SError(
         f"there is no {wanted} in this run folder",
         where=str(run),
-        hint="Run s2s preprocess with --test-src and --test-tgt or --test-size, name another folder with "
-        "--run, or give a file of hypotheses and --ref.",
+        hint="Run s2s preprocess with --test-src and --test-tgt or --test-size, or name another folder with "
+        "--run.",
     )
 
 

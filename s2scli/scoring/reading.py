@@ -57,7 +57,10 @@ def as_it_stands() -> Iterator[None]:
 
 
 def count_lines(path: Path) -> int:
-    """The lines of a regular file. S2SError as in `read_lines`."""
+    """The lines of a regular file, which is read again later. S2SError as in `read_lines`."""
+    if str(path) == "-":
+        hint = "Forced scores read their text twice: write it to a file first, and name that."
+        raise UsageError("it cannot be read twice", where="standard input", hint=hint)
     with as_it_stands():
         count = sum(len(block) for block in Lines(path).blocks())
     if not count:

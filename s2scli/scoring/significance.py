@@ -1,7 +1,7 @@
 """Intervals and p-values from resampling: sacreBLEU's tests, a few resamples at a time.
 
-The draws, the arithmetic and so the numbers are those of ``sacrebleu.significance``, which the
-tests compare with its command line. Its own functions hold resamples times lines times statistics
+For sacreBLEU's metrics the draws, the arithmetic and so the numbers are those of ``sacrebleu.significance``,
+which the tests compare with its command line. Its own functions hold resamples times lines times statistics
 in memory at once (7 GB for chrF on 100,000 lines) and cannot tell how far they are. Here memory does not
 grow with the number of resamples, all systems share one set of resamples, and progress is told.
 
@@ -23,6 +23,8 @@ Statistics: TypeAlias = Sequence[Sequence[float]]
 """What a metric counts in each line: (lines, k)."""
 DRAWS_AT_ONCE = 1 << 21
 """Random numbers that are held in memory at a time, about."""
+_ROUNDING = 1e-6
+"""Points between scores that are equal but for the last bits of their sums."""
 
 
 def _portions(total: int, lines: int, multiple: int = 1) -> Iterator[int]:
@@ -73,18 +75,30 @@ def interval(samples: NDArray[Any]) -> tuple[float, float]:
     return float(ordered[cut]), float(ordered[len(ordered) - cut - 1])
 
 
-def p_value(by_chance: NDArray[Any], difference: float) -> float:
-    """The share of differences by chance that are larger, the observed one counted among them."""
-    return (int(np.sum(by_chance > difference)) + 1) / (len(by_chance) + 1)
+def p_value(by_chance: NDArray[Any], difference: float, *, ties: bool) -> float:
+    """The share of differences by chance that are larger, the observed one counted among them.
+
+    Args:
+        by_chance: Without their signs.
+        difference: The observed one, without its sign.
+        ties: Count those that are as large too, as Riezler and Maxwell do. sacreBLEU does not, which hardly
+            matters to its metrics; but the share of lines that are right has few values, and many ties.
+    """
+    larger = by_chance > difference - _ROUNDING if ties else by_chance > difference
+    return (int(np.sum(larger)) + 1) / (len(by_chance) + 1)
 
 
-def paired_bootstrap(baseline: NDArray[Any], system: NDArray[Any], difference: float) -> float:
+def paired_bootstrap(baseline: NDArray[Any], system: NDArray[Any], difference: float, *, ties: bool) -> float:
     """The p-value of a difference in score, from the scores of both on the same resamples (R,).
 
-    The differences between resamples, moved so that their mean is zero, are what chance does.
+    The differences between resamples, moved so that their mean is zero, are what chance does. sacreBLEU
+    takes away their signs first; where ties count, that is left until the end.
     """
-    differences = np.abs(system - baseline)
-    return p_value(differences - differences.mean(), difference)
+    differences = system - baseline
+    if ties:
+        return p_value(np.abs(differences - differences.mean()), difference, ties=True)
+    differences = np.abs(differences)
+    return p_value(differences - differences.mean(), difference, ties=False)
 
 
 def approximate_randomization(
@@ -93,6 +107,7 @@ def approximate_randomization(
     system: Statistics,
     difference: float,
     *,
+    ties: bool,
     trials: int,
     seed: int | None,
     done: Callable[[int], None],
@@ -103,6 +118,7 @@ def approximate_randomization(
         metric: The metric.
         baseline, system: Statistics of both systems, (lines, k).
         difference: Between the two scores, without its sign.
+        ties: See `p_value`.
         trials: How often to exchange.
         seed: Of the draw; None draws anew each time.
         done: Told the number of trials since it was told last.
@@ -121,4 +137,4 @@ def approximate_randomization(
             scores = (metric._compute_score_from_stats(row).score for row in (a, b))
             by_chance.append(abs(next(scores) - next(scores)))
         done(portion)
-    return p_value(np.array(by_chance), difference)
+    return p_value(np.array(by_chance), difference, ties=ties)

@@ -149,6 +149,7 @@ def _resampled(
 ) -> tuple[list[list[tuple[float, float]]], list[list[float]], list[list[float | None]]]:
     """Intervals, means and p-values, each (metrics, systems), or empty where they are not asked for."""
     from s2scli.scoring import significance as test
+    from s2scli.scoring.strings import StringMetric
 
     others = len(statistics[0]) - 1
     randomize = resampling.significance == "randomization" and others > 0
@@ -173,11 +174,13 @@ def _resampled(
         means = [[float(system.mean(dtype=float)) for system in of] for of in samples]
     if others and (randomize or (resampling.resamples and resampling.significance == "bootstrap")):
         for m, metric in enumerate(metrics):
+            ties = isinstance(metric, StringMetric)  # the others are to have sacreBLEU's own p-values
             p_values.append([None])
             for s in range(1, others + 1):
                 difference = abs(results[m][0].score - results[m][s].score)
                 if not randomize:
-                    p_values[m].append(test.paired_bootstrap(samples[m][0], samples[m][s], difference))
+                    one, other = samples[m][0], samples[m][s]
+                    p_values[m].append(test.paired_bootstrap(one, other, difference, ties=ties))
                     continue
                 p_values[m].append(
                     test.approximate_randomization(
@@ -185,6 +188,7 @@ def _resampled(
                         statistics[m][0],
                         statistics[m][s],
                         difference,
+                        ties=ties,
                         trials=resampling.trials,
                         seed=resampling.seed,
                         done=done,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.cells import cell_len
+from rich.cells import cell_len, chop_cells, set_cell_size
 
 from s2scli.scoring.metrics import HIGHER_IS_BETTER
 from s2scli.wording import visible
@@ -42,9 +42,15 @@ def _plain(text: str) -> str:
 
 def _fold(text: str, indent: int = 2) -> list[str]:
     """Text in lines of 80 columns, the further ones set in."""
-    return textwrap.wrap(
-        text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, replace_whitespace=False
-    )
+    rows: list[str] = []
+    for word in text.split(" "):
+        if rows and cell_len(f"{rows[-1]} {word}") <= WIDTH:
+            rows[-1] += f" {word}"
+            continue
+        # A word that no line holds, a path mostly, is cut where a line ends.
+        first, *more = chop_cells(word, WIDTH - indent) if word else [""]
+        rows += [(" " * indent if rows else "") + first, *(" " * indent + part for part in more)]
+    return rows
 
 
 def _letter(number: int) -> str:
@@ -150,15 +156,23 @@ def _breakdown(systems: Sequence[dict[str, Any]], key: str, title: str) -> Itera
 
 
 def _symbol(text: str | None) -> str:
-    """A symbol that can be seen."""
+    """A symbol that can be seen: of white space but the usual its code point."""
     if text is None:
         return "(none)"
-    return {" ": "␣", "\u00a0": "␣"}.get(text) or _plain(text)
+    return "".join("␣" if c == " " else f"U+{ord(c):04X}" if c.isspace() else _plain(c) for c in text)
+
+
+def _pair(item: dict[str, Any]) -> tuple[str, str]:
+    """Reference and hypothesis of an error, so that they can be told apart."""
+    one, other = _symbol(item["reference"]), _symbol(item["hypothesis"])
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        return ascii(one)[1:-1], ascii(other)[1:-1]
+    return one, other
 
 
 def _cell(text: str, width: int) -> str:
-    """Text padded to a number of columns; a Korean letter takes two."""
-    return text + " " * max(0, width - cell_len(text))
+    """Text padded or cut to a number of columns; a Korean letter takes two."""
+    return set_cell_size(text if cell_len(text) <= width else set_cell_size(text, width - 1) + "…", width)
 
 
 def _confusions(system: dict[str, Any], *, named: bool) -> Iterator[str]:
@@ -169,7 +183,7 @@ def _confusions(system: dict[str, Any], *, named: bool) -> Iterator[str]:
     if not found:
         yield "  none"
         return
-    pairs = [(_symbol(item["reference"]), _symbol(item["hypothesis"])) for item in found]
+    pairs = [_pair(item) for item in found]
     widths = [min(24, max(9 + side, *(cell_len(pair[side]) for pair in pairs))) for side in (0, 1)]
     left, right = widths
     yield f"  {'reference':<{left}}   {'hypothesis':<{right}}   {'times':>7}   {'of all':>7}   {'share':>6}"
