@@ -23,6 +23,29 @@ BLOCK_BYTES = 1 << 18
 """Text is read and decoded in pieces of about this size (a longer line is read whole)."""
 BOM = b"\xef\xbb\xbf"
 GZIP_MAGIC = b"\x1f\x8b"
+_PACKED = {
+    GZIP_MAGIC: ("gzip", "gzip -dc"),
+    b"\xfd7zXZ\x00": ("xz", "xz -dc"),
+    b"BZh91AY&SY": ("bzip2", "bzip2 -dc"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
+    b"PK\x03\x04": ("zip", "unzip -p"),
+}
+"""How files begin that hold text only when they have been unpacked, and what unpacks them."""
+
+
+def check_text(start: bytes, where: str) -> None:
+    """Refuse what begins as no text in UTF-8 does, instead of reading it line by line as if it were.
+
+    Raises:
+        S2SError: A compressed file, or UTF-16.
+    """
+    for magic, (name, command) in _PACKED.items():
+        if start.startswith(magic):
+            hint = f"Unpack it first: {command} FILE."
+            raise S2SError(f"this is not text but compressed with {name}", where=where, hint=hint)
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        hint = "Convert it: iconv -f UTF-16 -t UTF-8."
+        raise S2SError("this is not UTF-8; it looks like UTF-16", where=where, hint=hint)
 
 
 def decode_line(raw: bytes, *, where: str, replace_invalid: bool = False) -> tuple[str, int]:
@@ -49,8 +72,6 @@ def decode_line(raw: bytes, *, where: str, replace_invalid: bool = False) -> tup
             return text, text.count("\ufffd") - raw.count(b"\xef\xbf\xbd")
         what = f"byte 0x{raw[error.start]:02x} at position {error.start + 1} of the line is not UTF-8"
         hint = "Convert the file to UTF-8, or put U+FFFD for such bytes with --replace-invalid."
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            hint = "The file looks like UTF-16; convert it: iconv -f UTF-16 -t UTF-8."
         raise S2SError(what, where=where, hint=hint) from error
 
 
@@ -78,12 +99,15 @@ class Lines:
         """The lines, a few thousand at a time.
 
         Raises:
-            S2SError: A file that cannot be read, a broken gzip stream, or bytes that
-                are not UTF-8, with file and line.
+            S2SError: A file that cannot be read, a broken gzip stream, another kind of compressed file,
+                or bytes that are not UTF-8, with file and line.
         """
         try:
             with self.path.open("rb") as file:
-                gzipped = file.read(2) == GZIP_MAGIC
+                start = file.read(16)
+                gzipped = start.startswith(GZIP_MAGIC)
+                if not gzipped:
+                    check_text(start, str(self.path))
                 file.seek(0)
                 stream: BinaryIO = file
                 if gzipped:

@@ -13,10 +13,11 @@ from s2scli.config import PreprocessOptions
 from s2scli.corpus import file_size
 from s2scli.events import Listener, Notice
 from s2scli.inputs import SPLITS
-from s2scli.parallel import Parallel
+from s2scli.parallel import Parallel, has_features
 from s2scli.resolve import as_dict
 from s2scli.shards import ParallelData
 from s2scli.survey import Survey
+from s2scli.wording import named
 
 FORMAT = 1
 """Version of ``report.json`` and of the folder around it."""
@@ -54,7 +55,7 @@ def build_report(
         given = surveys[name].sources if name in surveys else train.sources[train.fate == split]
         known = np.unique(kept[sel.members(kept, given)])
         overlap[name] = int(sel.members(given, known).sum())
-        blanks[name] = _blanks(folder, name)
+        blanks[name] = _blanks(folder, name, features=has_features(options.columns))
         longest = np.maximum(data.source_lengths, data.target_lengths)
         long = int((longest > options.max_length).sum())
         _warn(listen, name, overlap[name], blanks[name], long, options.max_length, len(data))
@@ -91,15 +92,16 @@ def _spread(lengths: NDArray[np.int32]) -> dict[str, Any]:
     }
 
 
-def _blanks(folder: Path, name: str) -> int:
-    """Lines of a held-out set that are blank on a side."""
+def _blanks(folder: Path, name: str, *, features: bool) -> int:
+    """Lines of a held-out set that are blank on a side; tags alone are no text."""
     count = 0
     with (
         (folder / f"{name}.source.txt").open(encoding="utf-8", newline="\n") as left,
         (folder / f"{name}.target.txt").open(encoding="utf-8", newline="\n") as right,
     ):
         for source, target in zip(left, right, strict=True):
-            count += not (source.strip() and target.strip())
+            text = source.partition("\t")[0] if features else source
+            count += not (text.strip() and target.strip())
     return count
 
 
@@ -128,8 +130,8 @@ def _warn_of_unknown(listen: Listener, name: str, side: str, found: dict[str, An
     if not found["tokens"]:
         return
     shown = list(found.get("most", {}).items())
-    named = ": " + ", ".join(f"{symbol} ({n:,})" for symbol, n in shown[:5]) if shown else ""
+    most = ": " + ", ".join(f"{named(symbol)} ({n:,})" for symbol, n in shown[:5]) if shown else ""
     more = ", …" if len(shown) > 5 else ""
     count = f"{found['tokens']:,} in all"
-    text = f"Symbols of the {name} {side} that are not in the vocabulary, {count}{named}{more}"
+    text = f"Symbols of the {name} {side} that are not in the vocabulary, {count}{most}{more}"
     listen(Notice(text=text, warning=name != "train"))  # a cap on the vocabulary was chosen

@@ -165,7 +165,9 @@ def write_text_atomic(path: Path, text: str) -> None:
 
 def write_json_atomic(path: Path, value: Any) -> None:
     """Replace the content of a file by JSON that a person can read too."""
-    write_text_atomic(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    text = json.dumps(value, ensure_ascii=False, indent=2) + "\n"
+    # A name of a file may hold bytes that are no text, and JSON has an escape for them.
+    write_bytes_atomic(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def _umask() -> int:

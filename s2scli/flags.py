@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from s2scli.errors import UsageError
 from s2scli.reference import Entry
 
 
@@ -23,6 +24,10 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            once = [p for p in order if not getattr(p, "multiple", True) and not getattr(p, "is_flag", True)]
+            for twice in (p for p in once if once.count(p) > 1):
+                raise UsageError("this is given twice", where=twice.opts[0], hint="Give it once.")
             return super().parse_args(ctx, args)
         except Exception as error:
             if hasattr(error, "ctx") and error.ctx is None:

@@ -25,6 +25,8 @@ FREQUENT = 200
 ITERATIONS = 4
 EVENTS = 6_000_000
 """Pairs of a source and a target token that are looked at, about; more text is sampled evenly."""
+LONGEST = 100
+"""Tokens of a side that are looked at: pairs of tokens grow with the square of the length."""
 
 
 def count_lexicon(
@@ -46,7 +48,7 @@ def count_lexicon(
         listen(Progress(task="lexicon", done=count, total=passes, unit="passes"))
 
     done(0)
-    source, target, starts, repeats = _events(pairs)
+    source, target, starts, repeats = _events(pairs, source_vocab)
     done(1)
     keys, which = np.unique(source.astype(np.int64) * target_vocab + target, return_inverse=True)
     sources, targets = keys // target_vocab, keys % target_vocab
@@ -73,18 +75,32 @@ def count_lexicon(
     return {"likely": likely, "frequent": frequent}
 
 
-def _events(pairs: ParallelData) -> tuple[NDArray[Any], ...]:
+def _chosen(pairs: ParallelData, source_vocab: int) -> NDArray[np.int64]:
+    """Which pairs are looked at: evenly taken ones, and for each token that these lack its first."""
+    source, target = (
+        np.minimum(lengths, LONGEST) for lengths in (pairs.source_lengths, pairs.target_lengths)
+    )
+    step = max(1, int((source.astype(np.int64) * target).sum() // EVENTS))
+    even = np.arange(0, len(pairs), step)
+    if step == 1:
+        return even
+    seen = np.zeros(source_vocab, np.bool_)
+    for i in even.tolist():
+        seen[pairs.source(i)[:LONGEST]] = True
+    first = pairs.first_with(source_vocab)
+    return np.union1d(even, first[~seen & (first >= 0)])
+
+
+def _events(pairs: ParallelData, source_vocab: int) -> tuple[NDArray[Any], ...]:
     """Every source token of a sentence beside every target token, target by target.
 
     Returns:
         The source tokens (n,), the target tokens (n,), and for each occurrence of a target token where its
         source tokens begin and how many they are.
     """
-    products = pairs.source_lengths.astype(np.int64) * pairs.target_lengths
-    step = max(1, int(products.sum() // EVENTS))
     source, target, widths = [], [], []
-    for i in range(0, len(pairs), step):
-        s, t = pairs.source(i), pairs.target(i)
+    for i in _chosen(pairs, source_vocab).tolist():
+        s, t = pairs.source(i)[:LONGEST], pairs.target(i)[:LONGEST]
         if len(s) and len(t):
             source.append(np.tile(s, len(t)))
             target.append(np.repeat(t, len(s)))

@@ -59,6 +59,11 @@ class Parallel:
         """Bytes of all files (of compressed ones, compressed)."""
         return sum(file_size(path) for path in self.files)
 
+    def stamps(self) -> list[tuple[int, ...]]:
+        """Of each file what changes when it is written to or replaced."""
+        found = (path.stat() if path.exists() else None for path in self.files)
+        return [(stat.st_ino, stat.st_size, stat.st_mtime_ns) if stat else () for stat in found]
+
     def chunks(
         self, on_progress: Callable[[int], None] = lambda position: None
     ) -> Iterator[tuple[list[str], list[str]]]:

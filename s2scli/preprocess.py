@@ -76,6 +76,7 @@ class _Job:
         self.folder = folder
         self.listen = listen
         self.sizes = {name: parallel.size for name, parallel in sets.items()}
+        self.stamps = {name: parallel.stamps() for name, parallel in sets.items()}
         self.digest = hashlib.blake2b(digest_size=16)
         self.unknown: dict[str, Any] = {}
 
@@ -188,7 +189,7 @@ class _Job:
                         places = np.flatnonzero(fate == split)
                         fate[writers[split].write(chunk, places, tokenizer, limit)] = sel.LONG
                 meter.base += self.sizes[name]
-                if start != len(survey):
+                if start != len(survey) or self.sets[name].stamps() != self.stamps[name]:
                     raise S2SError(
                         f"the {name} text has changed while it was read",
                         where=", ".join(str(path) for path in self.sets[name].files),

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from s2scli.config import COMMANDS
+from s2scli.config import COMMANDS, Options
 from s2scli.errors import UsageError, nearest
 
 OptionsT = TypeVar("OptionsT")
@@ -167,10 +167,13 @@ def resolve(command: str, flags: Mapping[str, Any], *, folder: Path = Path()) ->
     path = folder / "s2s.toml"
     if path.is_file():
         given, where = read_toml(path, command)
-    for name, value in flags.items():
-        given[name] = value
-        where.pop(name, None)
-    return build(COMMANDS[command], given, where=where)
+    kind: type[Options] = COMMANDS[command]
+    for name in flags:
+        for other in (name, *kind.instead_of.get(name, ())):
+            given.pop(other, None)
+            where.pop(other, None)
+    given.update(flags)
+    return build(kind, given, where=where)
 
 
 def as_dict(options: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "rep
 
 In the order of its removal: a state without its models would be taken for a training to go on with.
 """
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -41,16 +42,15 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
             raise UsageError(what, where="--run", hint="Choose another run folder, or move the file.")
     with ExitStack() as held:
         try:
+            fresh = not run.exists()
+            run.mkdir(parents=True, exist_ok=True)
+            held.enter_context(_locked_with_seeds(run))
             _settle(run)
             present = [name for name in ("data", *MODELS) if _exists(run / name)]
             if present and not force:
                 what = f"the run folder holds {', '.join(present)} already"
                 hint = "Choose another --run, or replace them with --force."
                 raise S2SError(what, where=str(run), hint=hint)
-            if present:
-                held.enter_context(_locked_with_seeds(run))
-            fresh = not run.exists()
-            run.mkdir(parents=True, exist_ok=True)
             _remove(partial)
             partial.mkdir()
         except OSError as error:
@@ -72,7 +72,8 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
             raise os_error(error, error.filename or run) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            if fresh and run.is_dir() and not any(run.iterdir()):
+            if fresh and [path.name for path in run.iterdir()] == [_LOCK]:
+                (run / _LOCK).unlink()
                 run.rmdir()
 
 
@@ -100,21 +101,23 @@ def members(run: Path) -> list[Path]:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Keep other trainings out of a run folder; the lock ends with the process, however it ends."""
-    with (run / ".lock").open("w") as file:
+    """Keep other commands that write out of a run folder; the lock ends with the process, however it ends."""
+    with (run / _LOCK).open("w") as file:
         if not lock(file):
             hint = "Wait for it or stop it, or use another folder (--run)."
-            raise S2SError("another training is running in this folder", where=str(run), hint=hint)
+            raise S2SError(
+                "another training or preprocessing is running in this folder", where=str(run), hint=hint
+            )
         yield
 
 
 @contextmanager
 def _locked_with_seeds(run: Path) -> Iterator[None]:
-    """Keep trainings out of a run folder and out of those of its seeds."""
+    """Keep other commands out of a run folder and out of those of its seeds."""
     with ExitStack() as stack:
         stack.enter_context(locked(run))
         for member in members(run):
-            if (member / ".lock").exists():  # there was a training, and may be still
+            if (member / _LOCK).exists():  # there was a training, and may be still
                 stack.enter_context(locked(member))
         yield
 

@@ -26,6 +26,8 @@ from s2scli.config import Normalization
 Kind = Literal["bpe", "unigram", "char", "word", "character", "codepoint", "symbol"]
 """Kinds of token. ``char``, a code point or its bytes, is only read, from files of format 1."""
 CLOSED = ("word", "character", "codepoint", "symbol")
+LONGEST_PIECE = 24
+"""Characters that a learnt subword has at most."""
 """Kinds with a closed inventory; what it lacks is unknown."""
 CHARACTERS = ("character", "codepoint")
 """Kinds that follow one another in the text with nothing between."""
@@ -98,6 +100,14 @@ class Segmentation:
             return [text.count(self.separator) + 1 for text in texts]
         return list(map(len, texts))
 
+    def longer(self, lines: Sequence[str], tokens: int) -> list[bool]:
+        """Whether each line, normalised, has more than so many tokens for certain, before any are learnt."""
+        texts = self.texts(lines)
+        if self.kind in CLOSED:
+            return [len(text) > tokens and len(self.split(text)) > tokens for text in texts]
+        most = tokens * LONGEST_PIECE
+        return [len(text) > most and sum(map(len, text.split())) > most for text in texts]
+
     def _normal(self) -> Callable[[str], str]:
         """What brings a text to its normal form."""
         form = None if self.normalize == "none" else _FORMS[self.normalize]
@@ -108,7 +118,9 @@ class Segmentation:
         if self.kind == "word":
             return lambda text: " ".join(normal(text).split())
         if self.kind == "symbol":
-            return lambda text: self.separator.join(filter(None, normal(text).split(self.separator)))
+            return lambda text: self.separator.join(self.split(normal(text).strip()))
+        if self.kind in CLOSED:  # of a string of characters, too, what stands around it is no part
+            return lambda text: normal(text).strip()
         return normal
 
     def split(self, text: str) -> list[str]:
@@ -116,7 +128,8 @@ class Segmentation:
         if self.kind == "word":
             return text.split()
         if self.kind == "symbol":
-            return [symbol for symbol in text.split(self.separator) if symbol]
+            # What stands around a symbol is no part of it; but a space may be one.
+            return [symbol.strip() or symbol for symbol in text.split(self.separator) if symbol]
         # Without "\r\n", which no line holds, every ASCII character is a cluster.
         return list(text) if self.kind == "codepoint" or text.isascii() else _clusters()(text)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from s2scli.corpus import BOM, Lines, decode_line, file_size
+from s2scli.corpus import BOM, Lines, check_text, decode_line, file_size
 from s2scli.errors import S2SError
 from s2scli.files import os_error
 
@@ -93,6 +93,7 @@ class Source:
                 if isinstance(raw, OSError):
                     raise os_error(raw, self.path or "standard input")
                 if count == 0:
+                    check_text(raw, str(self.path or "standard input"))
                     raw = raw.removeprefix(BOM)
                 count += 1
                 text, replaced = decode_line(raw, where=f"line {count}", replace_invalid=True)

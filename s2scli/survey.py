@@ -127,9 +127,16 @@ class Surveyor:
             if name == "train":
                 sizes = (self.sides[0].sizes(left), self.sides[1].sizes(right))
                 fate[sel.disproportionate(*sizes, ratio=self.options.max_ratio)] = sel.RATIO
+                # What will be left out must not shape the vocabulary.
+                longest = self.options.max_length
+                long = [
+                    side.longer(lines, longest) for side, lines in zip(self.sides, (left, right), strict=True)
+                ]
+                fate[np.array(long).any(axis=0)] = sel.LONG
                 fate[sel.blank(left, right)] = sel.BLANK
-                count_characters(self.characters[0], self.sides[0].texts(left))
-                count_characters(self.characters[1], right)
+                kept = np.flatnonzero(fate == sel.TRAIN).tolist()
+                count_characters(self.characters[0], self.sides[0].texts([left[i] for i in kept]))
+                count_characters(self.characters[1], [right[i] for i in kept])
                 self.form.add(chunk[1])
             hashes = sel.hash_pairs(left, right)
             sources.append(hashes[0])

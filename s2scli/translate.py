@@ -6,6 +6,7 @@ import hashlib
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2scli.checkpoint import find_models
@@ -163,6 +164,14 @@ def _is_done(options: TranslateOptions, listen: Listener) -> bool:
     if options.resume and options.force:
         hint = "Use one of them."
         raise UsageError("--resume goes on and --force starts anew", where="--force", hint=hint)
+    named = {"--input": options.input, "--output": options.output, "--attention-plot": options.attention_plot}
+    places: dict[Path, str] = {}
+    for flag, path in named.items():
+        if path is None or str(path) == "-" or (path.exists() and not path.is_file()):
+            continue  # nothing, a stream or a device
+        other = places.setdefault(path.resolve(), flag)
+        if other != flag:
+            raise UsageError(f"this is the file of {other} too", where=f"{flag} {path}", hint="Name another.")
     for path in (options.output, options.attention_plot):
         if path is None or options.force or not path.is_file():
             continue

@@ -33,6 +33,7 @@ from s2scli.model.stepper import Stepper
 from s2scli.runtime import Runtime, exponentials, in_parallel, keep_kernels, set_up
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import Piece, SearchOptions, Translation
+from s2scli.wording import named
 
 WINDOW_BATCHES = 16
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
@@ -145,7 +146,7 @@ class Translator:
         if self.cut_lines:
             yield f"Cut at the maximum length before the end: {counted(self.cut_lines, 'line')}.{if_cut}"
         if self.unknown:
-            shown = ", ".join(f"{symbol} ({n:,})" for symbol, n in self.unknown.most_common(5))
+            shown = ", ".join(f"{named(symbol)} ({n:,})" for symbol, n in self.unknown.most_common(5))
             more = ", …" if len(self.unknown) > 5 else ""
             yield f"Source symbols that are not in the vocabulary: {shown}{more}. Each was read as unknown."
 

@@ -60,9 +60,14 @@ _MARKS = re.compile("[\u0300-\u036f\u02b0-\u02ff]")
 
 
 class SideStatistics:
-    """Counts of the lines of one side, blank ones left out."""
+    """Counts of the lines of one side, blank ones left out.
 
-    def __init__(self) -> None:
+    Args:
+        separator: Of symbols.
+    """
+
+    def __init__(self, separator: str = " ") -> None:
+        self.separator = separator
         self.lines = self.single = self.several = self.ended = self.double = 0
         self.characters = self.unspaced = self.hangul = 0
         self.lengths: Counter[int] = Counter()
@@ -83,7 +88,8 @@ class SideStatistics:
             if self.lines <= DISTINCT_LINES:
                 self.distinct.add(line)
             if len(self.symbols) <= INVENTORY:
-                self.symbols.update(parts)
+                symbols = parts if self.separator.isspace() else line.strip().split(self.separator)
+                self.symbols.update(symbol.strip() or symbol for symbol in symbols if symbol)
             if not line.isascii():
                 self.unspaced += len(_UNSPACED.findall(line))
                 self.hangul += len(_HANGUL.findall(line))
@@ -144,10 +150,10 @@ def look(
 
 
 def _statistics(
-    train: Parallel, *, units: tuple[Unit, Unit], features: bool
+    train: Parallel, *, units: tuple[Unit, Unit], separators: Sequence[str], features: bool
 ) -> tuple[SideStatistics, SideStatistics]:
     """Counts of the first chunk of the training text, and of the rest while it may be strings."""
-    sides = (SideStatistics(), SideStatistics())
+    sides = (SideStatistics(separators[0]), SideStatistics(separators[1]))
     for sources, targets in train.chunks():
         texts = [line.partition("\t")[0] for line in sources] if features else sources
         for side, lines in zip(sides, (texts, targets), strict=True):
@@ -191,7 +197,7 @@ def choose(options: PreprocessOptions, train: Parallel, listen: Listener) -> Pla
             raise UsageError(what, where=f"--separator-{name}", hint="Leave it out for a space.")
     features = has_features(options.columns)
     units = _given(options)
-    statistics = _statistics(train, units=units, features=features)
+    statistics = _statistics(train, units=units, separators=separators, features=features)
     seen = look(*statistics, units=units, features=features)
     learner: Kind = "unigram" if options.tokenizer == "unigram" else "bpe"
     kinds: list[Kind] = []
@@ -231,14 +237,24 @@ def _forms(
 
 
 def _given(options: PreprocessOptions) -> tuple[Unit, Unit]:
-    """The units that the options name; ``--tokenizer`` speaks for the sides that have none of their own."""
-    if options.tokenizer is None:
-        return options.unit_src, options.unit_tgt
-    named: dict[TokenizerKind, Unit] = {"char": "codepoint", "word": "word"}
+    """The units that the options name.
+
+    A separator says that a side is made of symbols, and ``--tokenizer`` speaks for the sides that have no
+    unit of their own.
+    """
+    named: dict[TokenizerKind | None, Unit] = {None: "auto", "char": "codepoint", "word": "word"}
     both = named.get(options.tokenizer, "subword")
-    sides = (options.unit_src, options.unit_tgt)
-    source, target = (both if unit == "auto" else unit for unit in sides)
-    return source, target
+    units: list[Unit] = []
+    for side in ("src", "tgt"):
+        unit: Unit = getattr(options, f"unit_{side}")
+        separated = getattr(options, f"separator_{side}") is not None
+        if unit == "auto":
+            unit = "symbol" if separated and options.tokenizer is None else both
+        if separated and unit != "symbol":
+            what, hint = "only symbols have a separator", f"Choose --unit-{side} symbol, or leave it out."
+            raise UsageError(what, where=f"--separator-{side}", hint=hint)
+        units.append(unit)
+    return units[0], units[1]
 
 
 def _tell(kinds: Sequence[Kind], sides: Sequence[SideStatistics], listen: Listener) -> None:

@@ -20,7 +20,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from tokenizers import Tokenizer as Library
 
 from s2scli.config import BOS, EOS, PAD, UNK
-from s2scli.segmentation import CLOSED, Kind, Segmentation
+from s2scli.segmentation import CLOSED, LONGEST_PIECE, Kind, Segmentation
 
 SPECIALS = {PAD: "<pad>", UNK: "<unk>", BOS: "<s>", EOS: "</s>"}
 """Id → name for display. No text ever becomes one of these ids."""
@@ -211,7 +211,7 @@ def _train_bpe(store: LineStore, alphabet: list[str], room: int) -> dict[str, An
         special_tokens=[],
         initial_alphabet=alphabet,
         limit_alphabet=len(alphabet),
-        max_token_length=24,
+        max_token_length=LONGEST_PIECE,
         show_progress=False,
     )
     library.train_from_iterator(store.text(), trainer)

@@ -29,6 +29,11 @@ def visible(text: str, *, longest: int | None = None) -> Text:
     return Text("".join(shown), overflow="fold")
 
 
+def named(symbol: str) -> str:
+    """A symbol in a message: of white space, which cannot be seen, its code points."""
+    return " ".join(f"U+{ord(c):04X}" for c in symbol) if symbol.isspace() else symbol
+
+
 def duration(seconds: float) -> str:
     """``45 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if not math.isfinite(seconds):

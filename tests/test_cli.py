@@ -115,6 +115,7 @@ def test_no_command_shows_the_help_on_stderr(capsys: pytest.CaptureFixture[str])
         (["train", "--hidden", "1"], "1 is out of range. It must be from 2 to 8192."),
         (["train", "--dropout", "nan"], "--dropout: nan is not a number to work with."),
         (["train", "--hidden"], "Option '--hidden' requires an argument."),
+        (["translate", "-i", "a", "--input", "b"], "--input: this is given twice. Give it once."),
         (["translate", "a"], "Got unexpected extra argument"),
         (["score", "--metrics", "blue"], "--metrics: there is no metric 'blue'. Did you mean 'bleu'?"),
         (["score", "hypotheses.txt"], "Add --ref and the file of references."),
@@ -179,6 +180,8 @@ def test_mistakes_in_the_file_are_named(
 
 def test_a_flag_beats_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "s2s.toml").write_text("run = 'from-top'\n[score]\nrun = 'from-table'\nset = 'dev'")
+    for folder in ("from-table", "from-flag"):
+        (tmp_path / folder).mkdir()
     assert main(["score"]) == 1
     assert "error: from-table: there is no dev set" in capsys.readouterr().err
     assert main(["score", "--run", "from-flag", "--set", "test"]) == 1

@@ -38,6 +38,18 @@ def test_a_list_in_the_file_is_a_repeated_flag(tmp_path: Path) -> None:
     assert options.train_tgt == (Path("c"),)
 
 
+def test_a_flag_takes_the_place_of_what_cannot_stand_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "s2s.toml").write_text(
+        '[preprocess]\ntrain = ["table.tsv"]\ndev-size = 5\ntest-src = "a"\ntest-tgt = "b"\n'
+    )
+    text = {"train_src": ("x",), "train_tgt": ("y",)}
+    options = resolve("preprocess", {**text, "dev": ("d.tsv",), "test_tgt": ("c",)}, folder=tmp_path)
+    assert (options.train, options.train_src, options.train_tgt) == ((), (Path("x"),), (Path("y"),))
+    assert (options.dev, options.dev_size) == ((Path("d.tsv"),), None)
+    assert (options.test_src, options.test_tgt) == ((Path("a"),), (Path("c"),))
+    assert resolve("preprocess", {"test_size": 9}, folder=tmp_path).test_src == ()
+
+
 @pytest.mark.parametrize(
     ("given", "where", "said"),
     [

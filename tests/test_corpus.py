@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,23 @@ def test_the_first_line_with_replaced_bytes_is_known(tmp_path: Path) -> None:
 def test_utf16_is_named(tmp_path: Path) -> None:
     with pytest.raises(S2SError, match="UTF-16"):
         list(Lines(write(tmp_path / "text", "hello\n".encode("utf-16"))))
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [
+        (lzma.compress, "compressed with xz. Unpack it first: xz -dc"),
+        (bz2.compress, "compressed with bzip2"),
+        (lambda text: bytes.fromhex("28b52ffd") + text, "compressed with zstd"),
+        (lambda text: b"PK\x03\x04" + text, "compressed with zip"),
+    ],
+)
+def test_other_compressed_files_are_named(tmp_path: Path, pack: Callable[[bytes], bytes], said: str) -> None:
+    for replace in (False, True):
+        with pytest.raises(S2SError) as caught:
+            list(Lines(write(tmp_path / "text", pack(b"hello\n" * 9)), replace_invalid=replace))
+        assert said in str(caught.value)
+    assert list(Lines(write(tmp_path / "text", "BZh9 is text\n"))) == ["BZh9 is text"]
 
 
 @pytest.mark.parametrize("cut", [20, -4])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import lzma
 import random
 import subprocess
 import sys
@@ -89,6 +91,31 @@ def test_resume_is_refused_where_it_means_nothing(
     done = run_s2s("translate", "--run", trained, *arguments, stdin="a\n", cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
+
+
+def test_one_file_has_one_use(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("a b\n")
+    (tmp_path / "link").symlink_to("in")
+    for arguments, said in (
+        (["-i", "in", "-o", "link"], "--output link: this is the file of --input too"),
+        (["-i", "in", "-o", "x.html", "--attention-plot", "./x.html"], "this is the file of --output too"),
+        (["-i", "in", "--attention-plot", "in"], "this is the file of --input too"),
+    ):
+        done = run_s2s("translate", "--run", trained, "--force", *arguments, cwd=tmp_path)
+        assert done.returncode == 2 and said in " ".join(done.stderr.split())
+    assert (tmp_path / "in").read_text() == "a b\n" and not (tmp_path / "x.html").exists()
+    done = run_s2s("translate", "--run", trained, "-i", "-", "-o", "-", stdin="a b\n", cwd=tmp_path)
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "packed", [gzip.compress(b"a b\n"), "a b\n".encode("utf-16"), lzma.compress(b"a b\n")]
+)
+def test_a_pipe_of_what_is_no_text_is_refused(packed: bytes, trained: Path) -> None:
+    command = [sys.executable, "-m", "s2scli", "translate", "--run", str(trained)]
+    done = subprocess.run(command, input=packed, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"standard input: this is not" in done.stderr
 
 
 def test_resume_begins_what_was_never_begun(trained: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2scli import runfolder, selection
+from s2scli import lexicon, runfolder, selection
 from s2scli.config import PreprocessOptions
 from s2scli.corpus import Lines
 from s2scli.errors import S2SError, UsageError
@@ -77,7 +77,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
         "test-00000.safetensors", "test.source.txt", "test.target.txt",
         "tokenizer.json", "train-00000.safetensors",
     ]  # fmt: skip
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["data"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [".lock", "data"]
     tokenizer = Tokenizer.load(data / "tokenizer.json")
     for split, expected in (("train", pairs), ("dev", dev), ("test", test)):
         assert texts(tmp_path, split) == expected
@@ -287,7 +287,9 @@ def test_odd_lines_survive(tmp_path: Path) -> None:
         given = {"train_src": (source,), "train_tgt": (target,), "max_length": 200_000, "tokenizer": kind}
         report = run(tmp_path, force=True, **given, **files(tmp_path, "dev", [(line, line) for line in odd]))
         assert report["pairs"]["train"] == len(odd)
-        assert texts(tmp_path, "train") == texts(tmp_path, "dev") == [(line, line) for line in odd]
+        # What stands around a string of characters is no part of it.
+        expected = [(line.strip(), line.strip()) if kind == "char" else (line, line) for line in odd]
+        assert texts(tmp_path, "train") == texts(tmp_path, "dev") == expected
         assert list(Lines(tmp_path / "run" / "data" / "dev.source.txt")) == odd
 
 
@@ -521,6 +523,87 @@ def test_text_that_changes_while_it_is_read(tmp_path: Path) -> None:
 
     with pytest.raises(S2SError, match="has changed while it was read"):
         run(tmp_path, listen=change, **given)
+
+
+def test_text_of_as_many_lines_that_takes_its_place(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(60))
+    other = files(tmp_path / "other", "train", some_pairs(60)[::-1])
+
+    def change(event: Event) -> None:
+        if isinstance(event, Progress) and event.task == "tokenizer" and event.done == event.total:
+            other["train_src"][0].replace(given["train_src"][0])
+
+    with pytest.raises(S2SError, match=r"train\.src.*has changed while it was read"):
+        run(tmp_path, listen=change, **given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_do_not_prepare_one_folder(tmp_path: Path) -> None:
+    one, other = (files(tmp_path, name, some_pairs(n)) for name, n in (("one", 60), ("other", 90)))
+    one, other = (
+        {k.replace(n, "train"): v for k, v in of.items()} for n, of in (("one", one), ("other", other))
+    )
+    refused: list[S2SError] = []
+
+    def second(event: Event) -> None:
+        if not refused and isinstance(event, Progress):
+            with pytest.raises(S2SError, match="another training or preprocessing is running") as caught:
+                run(tmp_path, **other)
+            refused.append(caught.value)
+
+    report = run(tmp_path, listen=second, **one)
+    assert refused and report["pairs"]["read"] == 60
+    assert len(texts(tmp_path, "train")) + len(texts(tmp_path, "dev")) == 60
+
+
+@pytest.mark.parametrize("units", [{}, {"unit_src": "codepoint", "unit_tgt": "codepoint"}])
+def test_what_is_too_long_shapes_no_vocabulary(units: dict[str, Any], tmp_path: Path) -> None:
+    pairs = some_pairs(300)
+    junk = "".join(chr(0x4E00 + i * 7919 % 5000) for i in range(20_000))
+    for name, more in (("without", []), ("with", [(junk, junk)])):
+        given = files(tmp_path / name, "train", pairs + more)
+        report = run(tmp_path / name, dev_size=20, **given, **units)
+        assert report["dropped"].get("too_long", 0) == len(more)
+    same = [
+        (tmp_path / name / "run" / "data" / "tokenizer.json").read_bytes() for name in ("without", "with")
+    ]
+    assert same[0] == same[1]
+
+
+def test_names_that_are_no_text(tmp_path: Path) -> None:
+    given = files(tmp_path / "sch\udcf6n", "train", some_pairs(60))
+    run(tmp_path / "sch\udcf6n", **given)
+    report = json.loads((tmp_path / "sch\udcf6n" / "run" / "data" / "report.json").read_text("utf-8"))
+    assert report["files"][0]["path"] == str(given["train_src"][0])
+
+
+def test_tags_alone_are_a_blank_source(tmp_path: Path) -> None:
+    rows = [f"word{i}\tform{i}\tV;PST\n" for i in range(60)]
+    (tmp_path / "train.tsv").write_text("".join(rows))
+    (tmp_path / "dev.tsv").write_text(
+        "".join([*rows[:20], "\twalked\tV;PST\n", "  \twalked\tV\n", "walk\t\tV\n"])
+    )
+    tables = {name: (tmp_path / f"{name}.tsv",) for name in ("train", "dev")}
+    report = run(tmp_path, columns="1,2,3", **tables)
+    assert report["blank"]["dev"] == 3
+
+
+def test_rare_tokens_are_in_the_lexicon_of_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Line n has a word of its own, so that a sample of the lines lacks most of them.
+    pairs = [(f"the word{i} is", f"das wort{i} ist") for i in range(300)]
+    long = ("the " * 240, "das " * 240)
+    monkeypatch.setattr(lexicon, "EVENTS", 500)
+    run(tmp_path, tokenizer="word", dev_size=1, **files(tmp_path, "train", [*pairs, long]))
+    data = tmp_path / "run" / "data"
+    pairs_there, tokenizer = ParallelData.open(data, "train"), Tokenizer.load(data / "tokenizer.json")
+    sizes = (tokenizer.source.vocab_size, tokenizer.target.vocab_size)
+    likely = lexicon.count_lexicon(pairs_there, *sizes, joint=False)["likely"]
+    for i in range(0, len(pairs_there) - 1, 7):
+        _, rare, _ = pairs_there.source(i).tolist()
+        assert pairs_there.target(i).tolist()[1] in likely[rare].tolist()
+    # Of lines of any length no more than a hundred tokens a side count.
+    source, *_ = lexicon._events(pairs_there, sizes[0])
+    assert len(source) < 500 + 9 * 300 + 100 * 100
 
 
 def test_held_out_pairs_beyond_max_length_are_kept_and_told(tmp_path: Path) -> None:

@@ -374,6 +374,22 @@ def test_odd_input_gets_a_result_and_a_warning(inflection: Path) -> None:
     assert "translated in pieces: 1 line" in told
 
 
+def test_white_space_around_a_string_is_no_part_of_it(translator: Translator) -> None:
+    plain, *padded = translator.translate(
+        ["walk\tV;PST", " walk\tV;PST", "walk \tV;PST", "\u00a0walk\u3000\tV;PST"]
+    )
+    assert padded == [plain] * 3
+    symbols = Segmentation(kind="symbol", separator=".")
+    assert symbols.normal([" AA . R.  D .", "a. .b"]) == ["AA.R.D", "a. .b"]  # a space may be a symbol
+
+
+def test_unknown_white_space_is_named(inflection: Path) -> None:
+    done = run_s2s(
+        "translate", "--run", inflection, "--threads", 1, "--beam", 1, stdin="wa lk\u00a0ed\tV;PST\n"
+    )
+    assert "not in the vocabulary: U+0020 (1), U+00A0 (1)" in " ".join(done.stderr.split())
+
+
 def test_each_piece_of_a_long_string_has_its_features(translator: Translator) -> None:
     (best,) = next(translator.hypotheses(["ab" * 300 + "\tV;PST"], SearchOptions(beam=1)))
     side = translator.tokenizer.source

@@ -9,6 +9,7 @@ import pytest
 
 from s2scli.config import PreprocessOptions
 from s2scli.corpus import Lines, sample_corpus
+from s2scli.errors import UsageError
 from s2scli.parallel import Parallel, Part
 from s2scli.units import choose
 
@@ -147,6 +148,13 @@ def test_what_is_given_decides(tmp_path: Path) -> None:
         ({"unit_src": "word", "unit_tgt": "symbol"}, ("word", "symbol")),
     ):
         assert chosen(tmp_path, words, phones, **options) == kinds
+    # A separator says that there are symbols, however they look.
+    dotted = [phone.replace(" ", ".") for phone in phones]
+    for options in ({}, {"unit_tgt": "symbol"}):
+        assert chosen(tmp_path, words, dotted, separator_tgt=".", **options) == ("character", "symbol")
+    for options in ({"unit_tgt": "subword"}, {"tokenizer": "bpe"}, {"tokenizer": "char"}):
+        with pytest.raises(UsageError, match="--separator-tgt: only symbols have a separator"):
+            chosen(tmp_path, words, dotted, separator_tgt=".", **options)
     # Symbols that are too many to be seen: what is said of one side helps to see the other.
     syllables = [f"ping{i % 400} guo{i % 399}" for i in range(len(words))]
     assert chosen(tmp_path, words, syllables) == ("bpe", "bpe")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import field, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 
 def option(
@@ -51,6 +52,8 @@ class Options:
         filled: Names of what nobody set and an earlier command has filled in.
     """
 
+    instead_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Of an option the others that cannot stand beside it, and that a flag therefore takes from a file."""
     given: frozenset[str] = frozenset()
     filled: frozenset[str] = frozenset()
 

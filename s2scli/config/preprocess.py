@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import ClassVar
 
 from s2scli.config.choices import Normalization, TokenizerKind, Unit
 from s2scli.config.declare import Options, option
@@ -13,6 +15,12 @@ from s2scli.config.declare import Options, option
 class PreprocessOptions(Options):
     """Parallel text in; a tokenizer, shards on disk and a report out."""
 
+    instead_of: ClassVar = {
+        name: tuple(other for group in groups if name not in group for other in group)
+        for split in ("train", "dev", "test")
+        for groups in (((f"{split}_src", f"{split}_tgt"), (split,), (f"{split}_size",)),)
+        for name in chain(*groups)
+    }
     run: Path = option(Path("s2s-run"), "Run folder; everything is written under it.", "Run")
     force: bool = option(False, "Replace the data and models already in the run folder.", "Run")
     seed: int = option(1, "Seed of every random choice.", "Run", low=0, high=2**32 - 1)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from s2scli.corpus import BOM, Lines, decode_line
+from s2scli.corpus import BOM, Lines, check_text, decode_line
 from s2scli.errors import S2SError, UsageError
 from s2scli.files import os_error
 from s2scli.scoring.systems import SEED
@@ -27,6 +27,7 @@ def read_lines(path: Path) -> list[str]:
             lines = list(Lines(path))
         else:  # a pipe
             raw = _standard_input() if str(path) == "-" else path.read_bytes()
+            check_text(raw[:16], called(path))
             parts = raw.removeprefix(BOM).split(b"\n")
             parts = parts if parts[-1] else parts[:-1]
             lines = [decode_line(p, where=f"{called(path)}:{n}")[0] for n, p in enumerate(parts, 1)]
