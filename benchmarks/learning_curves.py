@@ -41,8 +41,8 @@ from s2scli.config import PreprocessOptions, TrainOptions
 from s2scli.corpus import Lines
 from s2scli.files import write_text_atomic
 from s2scli.preprocess import preprocess
-from s2scli.recipe import DataFacts, choose
 from s2scli.tokenizer import Tokenizer
+from s2scli.train import read_inputs
 from s2scli.translator import Translator
 
 HERE = Path(__file__).resolve().parent
@@ -92,7 +92,9 @@ class Bench:
         return list(Lines(self.corpus / f"{part}.{self.tokens.languages[side]}"))
 
 
-def prepare(corpus: Path, languages: tuple[str, str], work: Path) -> tuple[Tokens, Size]:
+def prepare(
+    corpus: Path, languages: tuple[str, str], work: Path, *, minutes: float, threads: int
+) -> tuple[Tokens, Size]:
     """Preprocess with defaults and write the tokens for the others; and the sizes that the defaults take."""
     tokens = Tokens(work / "tokens", work / "preprocessed", languages)
     if not (tokens.folder / "vocab.marian.yml").exists():  # what is written last
@@ -104,17 +106,7 @@ def prepare(corpus: Path, languages: tuple[str, str], work: Path) -> tuple[Token
         preprocess(PreprocessOptions(run=tokens.run, force=True, **parts))
         tokenizer = Tokenizer.load(tokens.run / "data" / "tokenizer.json")
         pieces.write_tokens(tokenizer, corpus, languages, ("train", "dev", "test"), tokens.folder)
-    report = json.loads((tokens.run / "data" / "report.json").read_text(encoding="utf-8"))
-    facts = DataFacts(
-        pairs=report["pairs"]["train"],
-        source_vocab=1,
-        target_vocab=1,
-        joint=True,
-        strings=False,
-        short_lines=False,
-        batches=lambda tokens: 1,
-    )
-    recipe = choose(TrainOptions(max_minutes=1.0), facts)
+    recipe = read_inputs(TrainOptions(run=tokens.run, max_minutes=minutes, threads=threads)).recipe
     model = recipe.model
     assert recipe.options.batch_tokens is not None
     size = Size(
@@ -255,7 +247,8 @@ def main() -> None:
         parser.error(f"there is no system {unknown[0]}; there are {', '.join(names)}")
     cores = tuple(sorted(os.sched_getaffinity(0))[: arguments.threads])
     work.mkdir(parents=True, exist_ok=True)
-    tokens, size = prepare(arguments.corpus.resolve(), tuple(arguments.languages), work)
+    limits = {"minutes": arguments.minutes, "threads": arguments.threads}
+    tokens, size = prepare(arguments.corpus.resolve(), tuple(arguments.languages), work, **limits)
     place = Place(cores, arguments.threads)
     bench = Bench(arguments.corpus, tokens, size, arguments.minutes, place, arguments.peers.resolve())
     for key in chosen:
@@ -263,7 +256,7 @@ def main() -> None:
         if not kept.exists():
             shutil.rmtree(folder, ignore_errors=True)  # of a training that was broken off
             result = train_ours(bench, folder) if key == OURS else train_peer(bench, known[key], folder)
-            result |= {"minutes": arguments.minutes, "threads": arguments.threads}
+            result |= limits
             write_text_atomic(kept, json.dumps(result))
     found = {
         key: json.loads((work / f"{key}.json").read_text(encoding="utf-8"))

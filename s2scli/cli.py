@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import copy
 import inspect
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,9 +164,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if follows():
             return INTERRUPTED
-        return _tell(lambda console: console.print("Interrupted."), INTERRUPTED)
+        with _undisturbed():
+            return _tell(lambda console: console.print("Interrupted."), INTERRUPTED)
     except Exception as error:
         return _report(error, state)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Without Ctrl-C: whoever presses it twice is to read one word all the same, and no traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 ELSEWHERE: Mapping[str, tuple[str, ...]] = {

@@ -192,6 +192,8 @@ class ConsoleListener:
         ]
         left = [] if event.remaining is None else [f"{duration(event.remaining)} left"]
         if self.moving:
+            if event.remaining is not None:
+                self._share = event.elapsed / max(1e-9, event.elapsed + event.remaining)
             self._status = Text(
                 " · ".join([*parts, *left, *([self._best] if self._best else [])]), style="cyan"
             )

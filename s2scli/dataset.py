@@ -36,14 +36,10 @@ def plan_batches(
         pool, source, target = pool[by_length], source[by_length], target[by_length]
         i = 0
         while i < len(pool):
-            size = max(1, batch_tokens // int(target[i]))
-            while True:
-                window = slice(i, i + size)
-                widest = max(int(target[window].max()), -(-int(source[window].max()) * 2 // 3))
-                fitting = max(1, batch_tokens // widest)
-                if fitting >= min(size, len(pool) - i):
-                    break
-                size = fitting
+            window = slice(i, i + max(1, batch_tokens // int(target[i])))
+            widest = np.maximum(target[window], np.maximum.accumulate(-(-source[window] * 2 // 3)))
+            # The more pairs, the wider the widest: those that fit come first.
+            size = max(1, int((widest * np.arange(1, len(widest) + 1) <= batch_tokens).sum()))
             if size > 8:
                 size -= size % 8  # few distinct shapes: every new one costs the kernels a preparation
             batches.append(pool[i : i + size])

@@ -109,3 +109,17 @@ Listener = Callable[[Event], None]
 
 def silent(event: Event) -> None:
     """The listener that listens to nothing."""
+
+
+class WhileItLasts:
+    """A listener that may go away, as a terminal or the end of a pipe does, with no error for who tells."""
+
+    def __init__(self, listen: Listener) -> None:
+        self._listen = listen
+
+    def __call__(self, event: Event) -> None:
+        """Pass the event on, if the listener is still there."""
+        try:
+            self._listen(event)
+        except OSError:
+            self._listen = silent

@@ -57,6 +57,7 @@ class Loop:
                 loss, norm = self.trainer.update(group, tokens)
                 self.meter.add(loss, tokens)
                 position.step += 1
+                position.cursor += len(group)
                 # All decisions below are made of what all processes see alike.
                 asked = clock.tick(stop.asked)
                 over = self.over()
@@ -87,7 +88,6 @@ class Loop:
                 chosen = self.plan[self.position.cursor : self.position.cursor + self.options.accumulate]
                 group = [self.trainer.batches.load(indices) for indices in chosen]
                 tokens = sum(self.trainer.batches.target_tokens(indices) for indices in chosen)
-            self.position.cursor += len(chosen)
             yield group, tokens
 
     def _progress(self) -> float:
@@ -131,7 +131,8 @@ class Loop:
         if remaining is not None and not self.projected and self.position.step >= PROJECT_AFTER:
             self.projected = True
             minutes = f"{remaining / 60:,.0f}" if remaining > 90 else f"{remaining / 60:.1f}"
-            self.listen(Notice(text=f"At this speed it will take {minutes} more minutes, or end early."))
+            early = ", or end early" if self.options.patience is not None else ""
+            self.listen(Notice(text=f"At this speed it will take {minutes} more minutes{early}."))
         self.listen(
             Stepped(
                 step=self.position.step,

@@ -35,7 +35,7 @@ class Clock:
 
 
 class Meter:
-    """Loss, speed and waiting since the last reading.
+    """Loss since the last reading, and speed and waiting since then or the last restart.
 
     Args:
         clock: The time.
@@ -44,10 +44,12 @@ class Meter:
 
     def __init__(self, clock: Clock, total: Callable[[float], float]) -> None:
         self.clock, self.total = clock, total
+        self._losses: list[Tensor] = []
+        self._summed = 0
         self.restart()
 
     def restart(self) -> None:
-        self._losses: list[Tensor] = []
+        """Leave out of speed and waiting what came before, such as a validation."""
         self._tokens, self._waited, self._since = 0, 0.0, self.clock.seconds
 
     @contextmanager
@@ -59,13 +61,15 @@ class Meter:
 
     def add(self, loss: Tensor, tokens: int) -> None:
         self._losses.append(loss)
+        self._summed += tokens
         self._tokens += tokens
 
     def read(self) -> tuple[float, float, float]:
         """(nats per token, tokens per second, share of time spent waiting), and start anew."""
-        loss = self.total(float(torch.stack(self._losses).sum())) / max(1, self._tokens)
+        loss = self.total(float(torch.stack(self._losses).sum())) / max(1, self._summed)
         seconds = max(1e-9, self.clock.seconds - self._since)
         result = (loss, self._tokens / seconds, self._waited / seconds)
+        self._losses, self._summed = [], 0
         self.restart()
         return result
 
@@ -78,7 +82,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[Self]:
-        """Take Ctrl-C and SIGTERM as the wish to stop after the step under way."""
+        """Take Ctrl-C, SIGTERM and a terminal that is closed as the wish to stop after the step under way."""
 
         def ask(number: int, frame: object) -> None:
             if self.asked:
@@ -86,7 +90,10 @@ class Stop:
             self.asked = True
 
         try:
-            before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+            wanted = {signal.SIGINT, signal.SIGTERM}
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as of nohup
+                wanted.add(signal.SIGHUP)
+            before = {s: signal.signal(s, ask) for s in wanted}
         except ValueError:  # not in the main thread: whoever runs us there handles signals
             before = {}
         try:

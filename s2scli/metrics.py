@@ -33,7 +33,11 @@ class Recorder:
         if tensorboard:
             self.board = check_tensorboard()(str(folder / "tensorboard"), purge_step=step + 1)
         if self.path.exists():
-            lines = [line for line in self.path.read_text(encoding="utf-8").split("\n") if _keep(line, step)]
+            lines = [
+                line
+                for line in self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+                if _keep(line, step)
+            ]
             write_text_atomic(self.path, "".join(line + "\n" for line in lines))
 
     def __enter__(self) -> Self:

@@ -27,6 +27,7 @@ from s2scli.files import write_json_atomic
 from s2scli.inputs import SPLITS, find_inputs
 from s2scli.lexicon import write_lexicon
 from s2scli.parallel import Parallel
+from s2scli.resolve import checked
 from s2scli.runfolder import new_data
 from s2scli.segmentation import CLOSED
 from s2scli.setwriter import SetWriter
@@ -52,6 +53,7 @@ def preprocess(options: PreprocessOptions, listen: Listener = silent) -> dict[st
             on; a run folder that holds something and no ``force``; a write that fails.
             The run folder is then as it was.
     """
+    options = checked(options)
     started = time.monotonic()
     sets = find_inputs(options, listen)
     with new_data(

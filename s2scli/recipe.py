@@ -177,6 +177,12 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     """
     if options.preset == "lecture":
         options = _as_in_the_lecture(options)
+    if options.optimizer == "adam" and options.weight_decay:
+        hint = "Use --optimizer adamw, or leave it out."
+        raise UsageError("adam has no decoupled weight decay", where="--weight-decay", hint=hint)
+    if options.average == "none" and options.sets("ema_decay"):
+        hint = "Leave out either it or --average none."
+        raise UsageError("there is no moving average", where="--ema-decay", hint=hint)
     if options.tie == "all" and not data.joint:
         hint = "Preprocess with --joint, or use --tie target."
         raise UsageError("--tie all needs one vocabulary for both sides", where="--tie", hint=hint)

@@ -17,6 +17,7 @@ from s2scli.pages import as_json, page
 from s2scli.pages.curves import read_training
 from s2scli.pages.maps import encode_map
 from s2scli.pictures import attention_map
+from s2scli.resolve import checked
 from s2scli.runfolder import data_folder
 from s2scli.scoring import HIGHER_IS_BETTER, by_length, score_system, sentence_scores, unit_of
 from s2scli.scoring.material import REPORT_EVERY, held_out
@@ -65,6 +66,7 @@ def report(options: ReportOptions, listen: Listener = silent) -> Path:
     Raises:
         S2SError: No model, no held-out set, or a file in the way.
     """
+    options = checked(options)
     if str(options.output) == "-":
         hint = "Name a file; /dev/stdout is standard output."
         raise UsageError("a report is a file", where="--output -", hint=hint)

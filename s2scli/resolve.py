@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from s2scli.config import COMMANDS, Options
 from s2scli.errors import UsageError, nearest
 
-OptionsT = TypeVar("OptionsT")
+OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 def is_optional(kind: Any) -> tuple[Any, bool]:
@@ -172,8 +172,22 @@ def resolve(command: str, flags: Mapping[str, Any], *, folder: Path = Path()) ->
         for other in (name, *kind.instead_of.get(name, ())):
             given.pop(other, None)
             where.pop(other, None)
+    from_file = frozenset(given)
     given.update(flags)
-    return build(kind, given, where=where)
+    options = build(kind, given, where=where)
+    object.__setattr__(options, "from_file", from_file)
+    return options
+
+
+def checked(options: OptionsT) -> OptionsT:
+    """The same options, made in Python, with each value checked as those of a command line are.
+
+    Raises:
+        UsageError: As `build`.
+    """
+    again = build(type(options), {f.name: getattr(options, f.name) for f in fields(options)})  # type: ignore[arg-type]
+    again.know_from(options)
+    return again
 
 
 def as_dict(options: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from s2scli.config import ScoreOptions
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Notice, Progress
-from s2scli.resolve import flag
+from s2scli.resolve import checked, flag
 from s2scli.scoring import Resampling, check_tokenizer, parse_metrics, score_systems, sentence_scores
 from s2scli.scoring.breakdown import Bin, by_frequency, by_length, count_units
 from s2scli.scoring.forcedlines import forced_lines, is_forced
@@ -82,6 +82,7 @@ def score(options: ScoreOptions, listen: Listener) -> dict[str, Any]:
         list of ``name`` and ``scores`` (the fields of ``MetricScore``), with ``by_length``,
         ``by_frequency`` and ``confusions`` where they are asked for.
     """
+    options = checked(options)
     metrics = parse_metrics(options.metrics)
     check_tokenizer(options.tokenize)
     resampling = Resampling(

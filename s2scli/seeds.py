@@ -17,7 +17,8 @@ from s2scli import trainingstate
 from s2scli.config import TrainOptions
 from s2scli.crew import Crew, places
 from s2scli.errors import S2SError, UsageError
-from s2scli.events import Listener, Notice, TrainingEnded, silent
+from s2scli.events import Listener, Notice, TrainingEnded, WhileItLasts, silent
+from s2scli.resolve import checked
 from s2scli.runfolder import data_folder, locked, members
 from s2scli.runtime import set_up
 from s2scli.several import SeedsEnded, SeedsStarted, Standing, seed_list
@@ -48,6 +49,7 @@ def train_seeds(options: TrainOptions, listen: Listener = silent) -> SeedsEnded:
     Raises:
         S2SError: As `train`; or some of the trainings have failed, and the others are done.
     """
+    options, listen = checked(options), WhileItLasts(listen)
     find_data(options.run)
     if data_folder(options.run) != options.run / "data":
         hint = "Name the folder that seeds/ stands in, or train this one without --seeds."
@@ -123,10 +125,10 @@ def _going_on(options: TrainOptions) -> tuple[list[TrainOptions], TrainOptions]:
         what = "there are no trainings with several seeds to resume"
         raise S2SError(what, where=str(options.run), hint=hint)
     first = min(states)
-    if options.sets("seed") and options.seed != first:
+    if options.asks("seed") and options.seed != first:
         hint = "Leave it out, or start anew with --force."
         raise UsageError(f"a resumed training cannot change this (it was {first})", where="--seed", hint=hint)
-    if options.sets("seeds") and options.seeds < len(states):
+    if options.asks("seeds") and options.seeds < len(states):
         hint = "Leave it out, or give a larger number to add models."
         raise UsageError(f"there are {len(states)} models in this run folder", where="--seeds", hint=hint)
     given = _of_seed(options, known["options"]["seed"])
@@ -134,9 +136,10 @@ def _going_on(options: TrainOptions) -> tuple[list[TrainOptions], TrainOptions]:
     # What was chosen from the data is chosen again, as for a training that nothing stands before.
     anew: dict[str, Any] = dict.fromkeys(begun.filled)
     like = replace(begun, run=options.run, resume=False, **anew)
-    raised = any(options.sets(name) for name in LIMITS)
+    raised = any(options.asks(name) for name in LIMITS)
     jobs = []
-    for seed in sorted({*states, *range(first, first + options.seeds)}):
+    wanted = options.seeds if options.asks("seeds") else 0
+    for seed in sorted({*states, *range(first, first + wanted)}):
         state = states.get(seed)
         if state is None:
             jobs.append(_of_seed(like, seed))

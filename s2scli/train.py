@@ -15,13 +15,13 @@ from s2scli.config import TrainOptions
 from s2scli.dataset import TrainingBatches
 from s2scli.distributed import Peers, check_same, together
 from s2scli.errors import S2SError, UsageError, counted
-from s2scli.events import Listener, Notice, TrainingEnded, TrainingStarted, silent
+from s2scli.events import Listener, Notice, TrainingEnded, TrainingStarted, WhileItLasts, silent
 from s2scli.lexicon import copy_lexicon
 from s2scli.loop import Loop
 from s2scli.meter import Stop
 from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
-from s2scli.resolve import build, flag
+from s2scli.resolve import build, checked, flag
 from s2scli.runfolder import data_folder, locked, trained
 from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
 from s2scli.shards import ParallelData
@@ -42,7 +42,7 @@ def resumed_options(saved: dict[str, Any], chosen: Sequence[str], given: TrainOp
     Args:
         saved: The options at the start, those that the recipe filled in included.
         chosen: Names of the latter.
-        given: What the user asks for now.
+        given: What the user asks for now; what a file says for every call gives way to what was saved.
 
     Raises:
         UsageError: Something is asked for that cannot change in the middle.
@@ -52,7 +52,7 @@ def resumed_options(saved: dict[str, Any], chosen: Sequence[str], given: TrainOp
     for option in fields(TrainOptions):
         name = option.name
         new, before = getattr(given, name), getattr(old, name)
-        if not given.sets(name) or name in changed:
+        if not given.asks(name) or name in changed:
             continue
         if name in MAY_CHANGE:
             changed[name] = new
@@ -66,7 +66,7 @@ def resumed_options(saved: dict[str, Any], chosen: Sequence[str], given: TrainOp
     if changed.keys() & {"max_steps", "max_minutes"}:
         changed |= {name: None for name in ("epochs", "patience") if name in chosen and name not in changed}
     resumed = replace(old, **changed)
-    object.__setattr__(resumed, "given", given.given)
+    object.__setattr__(resumed, "given", given.given - given.from_file)
     object.__setattr__(resumed, "filled", frozenset(chosen) - changed.keys())
     return resumed
 
@@ -82,6 +82,7 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
     Raises:
         S2SError: No data, results in the way, a damaged checkpoint, a loss that is not a number.
     """
+    options = checked(options)
     if options.seeds > 1:
         raise UsageError(
             "this function trains one model", where="seeds", hint="Use s2scli.seeds.train_seeds."
@@ -90,10 +91,11 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
         report_path = find_data(options.run) / "report.json"
         with locked(options.run) if peers.first else nullcontext():
             fingerprint = _fingerprint(report_path)
-            checked = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
-            told = listen if peers.first else silent
-            raised = any(options.sets(name) for name in LIMITS)
-            return _train(checked, fingerprint, told, stop or Stop(), peers, raised=raised)
+            full = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
+            # Nobody may look at a training of hours any more, and it is to go on, or at least to save.
+            told = WhileItLasts(listen) if peers.first else silent
+            raised = any(options.asks(name) for name in LIMITS)
+            return _train(full, fingerprint, told, stop or Stop(), peers, raised=raised)
 
 
 def _restarted(options: TrainOptions, peers: Peers) -> TrainOptions:

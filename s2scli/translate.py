@@ -15,6 +15,7 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
 from s2scli.formats import formatter
 from s2scli.partial import Partial, announced, partial
+from s2scli.resolve import checked
 from s2scli.runtime import settled
 from s2scli.stream import Source
 from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translation, Translator
@@ -35,6 +36,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
     Raises:
         S2SError: No model, an input that cannot be read, an output that is in the way.
     """
+    options = checked(options)
     if str(options.output) == "-":
         options = options.changed(output=None)
     search = SearchOptions(

@@ -211,6 +211,7 @@ def test_a_terminal_shows_one_status_that_disappears() -> None:
         assert listen._status is not None
         assert "best BLEU 32.50" in listen._status.plain
         assert "step 1,300" in listen._status.plain
+        assert listen._share == pytest.approx(75 / 275)  # of the bar below it
     assert listen._live is None
 
 

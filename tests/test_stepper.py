@@ -97,6 +97,36 @@ def test_fewer_bits_say_nearly_the_same(kind: Kind, cell: str, values: str, brid
             torch.testing.assert_close(found[seen], expected[seen], atol=0.3, rtol=0.0)
 
 
+@needs_int8
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_states_that_a_gru_carries_on_are_within_their_scale(cell: str) -> None:
+    # The encoder's layers add up, and its last states are the decoder's first ones.
+    model = make(
+        cell,
+        "dot",
+        "none",
+        hidden=64,
+        embedding=32,
+        bridge="last",
+        encoder_layers=4,
+        decoder_layers=2,
+        residual=True,
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(("bias_ih", "bias_hh")):
+                parameter.normal_(0.0, 3.0)
+    ids, lengths = pad(SOURCES)
+    with torch.no_grad():
+        steppers = Stepper(model, "fp32"), Stepper(copy.deepcopy(model), "int8")
+        tokens = torch.full((len(SOURCES),), BOS)
+        states = [stepper.start(ids, lengths) for stepper in steppers]
+        assert any(float(h.abs().max()) > 1.5 for h in states[0].hidden), "they are beyond one"
+        exact, found = (s.step(tokens, state)[0] for s, state in zip(steppers, states, strict=True))
+    seen = exact > -torch.inf
+    torch.testing.assert_close(found[seen], exact[seen], atol=0.1, rtol=0.0)
+
+
 @pytest.mark.parametrize("bound", [None, 1.0])
 @needs_int8
 def test_an_eight_bit_product_is_as_exact_as_its_steps(bound: float | None) -> None:

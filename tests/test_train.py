@@ -26,7 +26,7 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Stepped, TrainingEnded, TrainingStarted, Validated
 from s2scli.meter import Stop
 from s2scli.recipe import LECTURE, DataFacts, choose
-from s2scli.resolve import build
+from s2scli.resolve import build, resolve
 from s2scli.runfolder import locked
 from s2scli.runtime import set_up
 from s2scli.shards import ParallelData
@@ -198,7 +198,10 @@ def test_no_checkpoint_holds_what_is_no_number(
     assert all(t.isfinite().all() for t in tensors.values())
 
 
-def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(prepared: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(
+    number: signal.Signals, prepared: Path, tmp_path: Path
+) -> None:
     run = copy_run(prepared, tmp_path / "run")
     command = [
         sys.executable,
@@ -215,7 +218,7 @@ def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(prepared: Path, tmp_path: 
     while not (run / "metrics.jsonl").exists() or "step" not in (run / "metrics.jsonl").read_text():
         time.sleep(0.05)
         assert process.poll() is None
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     said = errors.decode()
     assert process.returncode == 130
@@ -225,6 +228,64 @@ def test_ctrl_c_stops_at_a_step_and_says_how_to_go_on(prepared: Path, tmp_path: 
     assert progress["position"]["step"] > 0
     resumed = train(TrainOptions(run=run, resume=True, max_steps=progress["position"]["step"] + 3))
     assert resumed.step == progress["position"]["step"] + 3
+
+
+def test_a_training_that_nobody_looks_at_any_more_goes_on_and_saves(prepared: Path, tmp_path: Path) -> None:
+    run, told = copy_run(prepared, tmp_path / "run"), []
+
+    def gone(event: Event) -> None:
+        told.append(event)
+        raise BrokenPipeError
+
+    ended = train(options(run, max_steps=60, validate_every=30), gone)
+    assert (ended.step, len(told)) == (60, 1)
+    # The command, whose messages somebody has read from a pipe up to the first line.
+    command = [sys.executable, "-m", "s2scli", "train", "--force", "--run", str(run), *map(str, SMALL)]
+    process = subprocess.Popen([*command, "--max-steps", "100000"], stderr=subprocess.PIPE, env=quiet())
+    assert process.stderr is not None
+    process.stderr.readline()
+    process.stderr.close()
+    begun = time.monotonic()
+    while time.monotonic() - begun < 8:  # longer than lines are apart
+        time.sleep(0.1)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=60)
+    _, progress = trainingstate.load_state(run / "state")
+    assert progress["position"]["step"] > 60
+
+
+def test_a_file_for_all_calls_gives_way_to_what_a_training_began_with(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    (tmp_path / "s2s.toml").write_text(
+        f'run = "{run}"\n[train]\nhidden = 128\nmax-steps = 7\nbatch-tokens = 200\n'
+    )
+    flags = {"hidden": 32, "embedding": 16, "threads": 1, "max_steps": 12}
+    assert train(resolve("train", flags, folder=tmp_path)).step == 12
+    again = resolve("train", {"resume": True}, folder=tmp_path)
+    assert train(again).step == 12, "the file's limit was not this training's"
+    assert train(resolve("train", {"resume": True, "max_steps": 15}, folder=tmp_path)).step == 15
+    with pytest.raises(UsageError, match="cannot change"):
+        train(resolve("train", {"resume": True, "hidden": 128}, folder=tmp_path))
+
+
+def test_a_record_that_was_cut_within_a_letter_is_dropped(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_steps=4))
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write('{"event": "validation", "samples": ["한'.encode()[:-1])
+    assert train(TrainOptions(run=run, resume=True, max_steps=6)).step == 6
+    assert all(records(run))
+
+
+def test_options_made_in_python_are_checked_before_anything_goes(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    before = weights(run, "best")
+    for wrong in ({"max_steps": -1}, {"dropout": 1.0}, {"schedule": "cosin"}, {"attention": "dott"}):
+        with pytest.raises(UsageError):
+            train(options(run, force=True, **wrong))
+    assert weights(run, "best") == before
+    assert train(options(str(run), force=True, max_steps=1)).step == 1  # type: ignore[arg-type]
 
 
 def test_existing_models_are_replaced_only_with_force(trained: Path, tmp_path: Path) -> None:
@@ -267,6 +328,23 @@ def test_limits_in_epochs_and_minutes(prepared: Path, tmp_path: Path) -> None:
     assert time.monotonic() - begun < 10
     rates = [e.learning_rate for e in events if isinstance(e, Stepped)]
     assert rates[-1] < 0.1 * max(rates), "the learning rate is annealed by the deadline"
+    # The last of two updates is at the same place in its training, however the end is put.
+    events.clear()
+    for name, limit in (("c", {"epochs": 1}), ("d", {"max_steps": 2})):
+        train(options(copy_run(prepared, tmp_path / name), batch_tokens=99_999, **limit), events.append)
+    one, other = (e for e in events if isinstance(e, Stepped))
+    assert (one.step, one.learning_rate) == (other.step, other.learning_rate)
+    assert one.step == 2 and one.learning_rate > 0.005
+
+
+def test_the_reported_loss_is_of_all_updates_since_the_last(prepared: Path, tmp_path: Path) -> None:
+    losses = []
+    for every in (24, 1000):
+        events: list[Event] = []
+        run = copy_run(prepared, tmp_path / str(every))
+        train(options(run, max_steps=50, validate_every=every, dropout=0.0), events.append)
+        losses.append([e.loss for e in events if isinstance(e, Stepped)])
+    assert losses[0] == pytest.approx(losses[1]) and len(losses[0]) == 2
 
 
 def test_what_is_written_and_told(trained: Path) -> None:
@@ -315,6 +393,16 @@ def test_batches_hold_every_pair_once_within_the_limit() -> None:
     useful = sum((target[b] + 1).sum() for b in batches)
     padded = sum((target[b] + 1).max() * len(b) for b in batches)
     assert useful / padded > 0.95
+
+
+def test_large_batches_are_as_large_as_asked() -> None:
+    draw = np.random.default_rng(0)
+    source = draw.geometric(0.04, 9000)
+    target = (source * draw.uniform(0.5, 1.5, 9000)).astype(int)
+    batches = plan_batches(source, target, 32_000, draw.permutation(9000))
+    widest = [max((target[b] + 1).max(), -(-(source[b] + 1).max() * 2 // 3)) * len(b) for b in batches]
+    assert max(widest) <= 32_000
+    assert np.mean(widest[:-1]) > 0.9 * 32_000
 
 
 def test_the_order_of_data_is_a_function_of_seed_and_epoch(prepared: Path) -> None:
@@ -426,6 +514,12 @@ def test_the_lecture_preset_refuses_what_contradicts_it() -> None:
     with pytest.raises(UsageError, match="exactly the lecture") as caught:
         choose(build(TrainOptions, {"preset": "lecture", "cell": "lstm"}), facts_of(1000))
     assert caught.value.where == "--cell"
+
+
+def test_settings_without_effect_are_refused() -> None:
+    for given in ({"optimizer": "adam", "weight_decay": 0.1}, {"average": "none", "ema_decay": 0.99}):
+        with pytest.raises(UsageError):
+            choose(TrainOptions(**given), facts_of(5000))
 
 
 def test_one_embedding_for_two_vocabularies_is_refused() -> None:

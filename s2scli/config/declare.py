@@ -50,21 +50,31 @@ class Options:
     Attributes:
         given: Names of what a file or flag set, as opposed to what has its default.
         filled: Names of what nobody set and an earlier command has filled in.
+        from_file: Names of what ``s2s.toml`` set, and no flag.
     """
 
     instead_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Of an option the others that cannot stand beside it, and that a flag therefore takes from a file."""
     given: frozenset[str] = frozenset()
     filled: frozenset[str] = frozenset()
+    from_file: frozenset[str] = frozenset()
 
     def sets(self, name: str) -> bool:
         """Whether this option was set: by a file, a flag, or in Python to what is not its default."""
         default = type(self).__dataclass_fields__[name].default  # type: ignore[attr-defined]
         return name in self.given or (name not in self.filled and getattr(self, name) != default)
 
+    def asks(self, name: str) -> bool:
+        """Whether this option was set for this call: by a flag or in Python, not in the file."""
+        return self.sets(name) and name not in self.from_file
+
     def changed(self, **changes: Any) -> Self:
         """A copy with other values; what was given or filled in is known of it too."""
         copy = replace(self, **changes)  # type: ignore[type-var]
-        for name in ("given", "filled"):
-            object.__setattr__(copy, name, getattr(self, name))
+        copy.know_from(self)
         return copy
+
+    def know_from(self, other: Options) -> None:
+        """Take over what is known of how the options came about; for options that nobody has seen yet."""
+        for name in ("given", "filled", "from_file"):
+            object.__setattr__(self, name, getattr(other, name))

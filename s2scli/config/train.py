@@ -134,7 +134,7 @@ class TrainOptions(Options):
     )
     dropout_over_time: bool = option(
         True,
-        "Drop the same units at every time step of a sentence (always so with --feed).",
+        "Drop the same units at every time step (always so with --feed), but for the output layer.",
         "Regularisation",
     )
     recurrent_dropout: float = option(
@@ -146,7 +146,9 @@ class TrainOptions(Options):
     label_smoothing: float = option(
         0.1, "Probability mass spread over the whole vocabulary.", "Regularisation", low=0.0, high=0.9
     )
-    weight_decay: float = option(0.0, "Decoupled weight decay (AdamW).", "Regularisation", low=0.0)
+    weight_decay: float = option(
+        0.0, "Decoupled weight decay, of adamw (Loshchilov and Hutter 2019).", "Regularisation", low=0.0
+    )
 
     optimizer: Literal["adamw", "adam"] = option("adamw", "Optimiser.", "Optimisation")
     learning_rate: float | None = option(
@@ -193,7 +195,7 @@ class TrainOptions(Options):
         "Validation",
         low=1,
         unit="updates",
-        auto="an epoch, or less on large data",
+        auto="an epoch, but at least some hundred and at most 2,000",
     )
     validate_lines: int = option(
         1000,

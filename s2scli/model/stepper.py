@@ -129,9 +129,10 @@ class Stepper:
             bounded = None if config.values == "projected" else encoder_bound
             self.from_value = pack(combine[:, : config.hidden], None, kind, bound=bounded)
             combine = combine[:, config.hidden :]
-        # Every layer adds at most 1 to what it was given; a state is a tanh's, or the encoder's last.
-        outputs = [float(i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
         states = encoder_bound if config.bridge == "last" else 1.0
+        # Every layer adds at most this to what it was given: a tanh's, but a GRU carries its first state on.
+        added = max(1.0, states) if config.cell == "gru" else 1.0
+        outputs = [added * (i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
         self.combine = pack(combine, decoder.combine.bias.detach(), kind, bound=outputs[-1])
         embedding = decoder.embedding.weight.detach().to(self.dtype)
         self.layers = []
