@@ -25,7 +25,8 @@ class Command(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         try:
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-            once = [p for p in order if not getattr(p, "multiple", True) and not getattr(p, "is_flag", True)]
+            # Of numbers the last one counts, as in most programs; but a file that is left out is a loss.
+            once = [p for p in order if p.metavar == "PATH" and not getattr(p, "multiple", True)]
             for twice in (p for p in once if once.count(p) > 1):
                 raise UsageError("this is given twice", where=twice.opts[0], hint="Give it once.")
             return super().parse_args(ctx, args)
