@@ -320,7 +320,7 @@ def test_bytes_that_are_no_text_are_refused_with_their_line(
     assert caught.value.where == "bad:2"
     assert caught.value.hint == "Convert the file to UTF-8 first."
     (files / "utf16").write_bytes("Größe\n".encode("utf-16"))
-    with pytest.raises(S2SError, match="The file looks like UTF-16"):
+    with pytest.raises(S2SError, match="it looks like UTF-16"):
         score(ScoreOptions(hypotheses=hyp("hyp"), ref=hyp("utf16")), silent)
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"good\n\xff bad\n")))
     with pytest.raises(S2SError, match="standard input:2"):

@@ -184,7 +184,7 @@ def _confusions(system: dict[str, Any], *, named: bool) -> Iterator[str]:
         yield "  none"
         return
     pairs = [_pair(item) for item in found]
-    widths = [min(24, max(9 + side, *(cell_len(pair[side]) for pair in pairs))) for side in (0, 1)]
+    widths = [min(23, max(9 + side, *(cell_len(pair[side]) for pair in pairs))) for side in (0, 1)]
     left, right = widths
     yield f"  {'reference':<{left}}   {'hypothesis':<{right}}   {'times':>7}   {'of all':>7}   {'share':>6}"
     for (wanted, written), item in zip(pairs, found, strict=True):
