@@ -114,6 +114,8 @@ class Lines:
                     # The buffer makes reading by lines fast; GzipFile alone does that in Python.
                     stream = io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 16)
                 while raw := stream.readlines(BLOCK_BYTES):
+                    if gzipped and self.count == 0:
+                        check_text(raw[0][:16], str(self.path))
                     if self.count == 0 and raw[0].startswith(BOM):
                         raw[0] = raw[0][len(BOM) :]
                         if not raw[0]:

@@ -27,7 +27,7 @@ class Command(TyperCommand):
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
             # Of numbers the last one counts, as in most programs; but a file that is left out is a loss.
             once = [p for p in order if p.metavar == "PATH" and not getattr(p, "multiple", True)]
-            for twice in (p for p in once if once.count(p) > 1):
+            for twice in (p for p in once if once.count(p) > 1 and not ctx.resilient_parsing):
                 raise UsageError("this is given twice", where=twice.opts[0], hint="Give it once.")
             return super().parse_args(ctx, args)
         except Exception as error:

@@ -75,20 +75,26 @@ def count_lexicon(
     return {"likely": likely, "frequent": frequent}
 
 
-def _chosen(pairs: ParallelData, source_vocab: int) -> NDArray[np.int64]:
-    """Which pairs are looked at: evenly taken ones, and for each token that these lack its first."""
+def _chosen(pairs: ParallelData, source_vocab: int) -> list[tuple[int, int, int]]:
+    """Which pairs are looked at, from which source and which target token on.
+
+    Evenly taken ones, and for each source token that these lack its first pair, about the place of the token.
+    """
     source, target = (
         np.minimum(lengths, LONGEST) for lengths in (pairs.source_lengths, pairs.target_lengths)
     )
     step = max(1, int((source.astype(np.int64) * target).sum() // EVENTS))
-    even = np.arange(0, len(pairs), step)
-    if step == 1:
-        return even
+    even = range(0, len(pairs), step)
     seen = np.zeros(source_vocab, np.bool_)
-    for i in even.tolist():
+    for i in even:
         seen[pairs.source(i)[:LONGEST]] = True
-    first = pairs.first_with(source_vocab)
-    return np.union1d(even, first[~seen & (first >= 0)])
+    first, places = pairs.first_with(source_vocab)
+    rare = np.flatnonzero(~seen & (first >= 0))
+    chosen = [(i, 0, 0) for i in even]
+    for i, place in zip(first[rare].tolist(), places[rare].tolist(), strict=True):
+        beside = place * int(pairs.target_lengths[i]) // int(pairs.source_lengths[i])
+        chosen.append((i, max(0, place - LONGEST // 2), max(0, beside - LONGEST // 2)))
+    return chosen
 
 
 def _events(pairs: ParallelData, source_vocab: int) -> tuple[NDArray[Any], ...]:
@@ -99,8 +105,8 @@ def _events(pairs: ParallelData, source_vocab: int) -> tuple[NDArray[Any], ...]:
         source tokens begin and how many they are.
     """
     source, target, widths = [], [], []
-    for i in _chosen(pairs, source_vocab).tolist():
-        s, t = pairs.source(i)[:LONGEST], pairs.target(i)[:LONGEST]
+    for i, left, right in _chosen(pairs, source_vocab):
+        s, t = pairs.source(i)[left : left + LONGEST], pairs.target(i)[right : right + LONGEST]
         if len(s) and len(t):
             source.append(np.tile(s, len(t)))
             target.append(np.repeat(t, len(s)))

@@ -177,10 +177,10 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     """
     if options.preset == "lecture":
         options = _as_in_the_lecture(options)
-    if options.optimizer == "adam" and options.weight_decay:
+    if options.optimizer == "adam" and options.weight_decay and options.asks("weight_decay"):
         hint = "Use --optimizer adamw, or leave it out."
         raise UsageError("adam has no decoupled weight decay", where="--weight-decay", hint=hint)
-    if options.average == "none" and options.sets("ema_decay"):
+    if options.average == "none" and options.asks("ema_decay"):
         hint = "Leave out either it or --average none."
         raise UsageError("there is no moving average", where="--ema-decay", hint=hint)
     if options.tie == "all" and not data.joint:

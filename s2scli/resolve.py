@@ -169,7 +169,7 @@ def resolve(command: str, flags: Mapping[str, Any], *, folder: Path = Path()) ->
         given, where = read_toml(path, command)
     kind: type[Options] = COMMANDS[command]
     for name in flags:
-        for other in (name, *kind.instead_of.get(name, ())):
+        for other in (name, *(kind.instead_of.get(name, ()) if flags[name] else ())):
             given.pop(other, None)
             where.pop(other, None)
     from_file = frozenset(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from s2scli.errors import S2SError, UsageError
@@ -35,6 +35,7 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
             be written.
         UsageError: An input inside the folder to be replaced.
     """
+    _check_name(run)
     data, partial, replaced = run / "data", run / "data.partial", run / "replaced"
     for path in inputs:
         if path.resolve().is_relative_to(data.resolve()):
@@ -72,9 +73,10 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
             raise os_error(error, error.filename or run) from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            if fresh and [path.name for path in run.iterdir()] == [_LOCK]:
-                (run / _LOCK).unlink()
-                run.rmdir()
+            with suppress(OSError):  # the error that led here is what matters
+                if fresh and [path.name for path in run.iterdir()] == [_LOCK]:
+                    (run / _LOCK).unlink()
+                    run.rmdir()
 
 
 def data_folder(run: Path) -> Path:
@@ -101,7 +103,13 @@ def members(run: Path) -> list[Path]:
 
 @contextmanager
 def locked(run: Path) -> Iterator[None]:
-    """Keep other commands that write out of a run folder; the lock ends with the process, however it ends."""
+    """Keep other commands that write out of a run folder; the lock ends with the process, however it ends.
+
+    Raises:
+        S2SError: Another one is at work.
+        UsageError: As `_check_name`.
+    """
+    _check_name(run)
     with (run / _LOCK).open("w") as file:
         if not lock(file):
             hint = "Wait for it or stop it, or use another folder (--run)."
@@ -109,6 +117,14 @@ def locked(run: Path) -> Iterator[None]:
                 "another training or preprocessing is running in this folder", where=str(run), hint=hint
             )
         yield
+
+
+def _check_name(run: Path) -> None:
+    """UsageError for a name that is no text, under which models could be written but not read."""
+    try:
+        str(run).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError("the name is not UTF-8", where=f"--run {run}", hint="Choose another.") from error
 
 
 @contextmanager

@@ -36,7 +36,8 @@ LARGEST_SEED = 2**32 - 1
 
 def has_seeds(options: TrainOptions) -> bool:
     """Whether these options are for several trainings: asked for, or in the folder and to be gone on with."""
-    return options.seeds > 1 or (options.resume and bool(members(options.run)))
+    asked = options.seeds > 1 and (not options.resume or options.asks("seeds"))
+    return asked or (options.resume and bool(members(options.run)))
 
 
 def train_seeds(options: TrainOptions, listen: Listener = silent) -> SeedsEnded:

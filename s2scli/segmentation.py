@@ -118,7 +118,7 @@ class Segmentation:
         if self.kind == "word":
             return lambda text: " ".join(normal(text).split())
         if self.kind == "symbol":
-            return lambda text: self.separator.join(self.split(normal(text).strip()))
+            return lambda text: self.separator.join(self.split(normal(text)))
         if self.kind in CLOSED:  # of a string of characters, too, what stands around it is no part
             return lambda text: normal(text).strip()
         return normal

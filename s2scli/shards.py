@@ -260,17 +260,18 @@ class ParallelData:
         shard, place = self._find(i)
         return shard.text(1, place)
 
-    def first_with(self, source_vocab: int) -> NDArray[np.int64]:
-        """The first pair that holds each source token, -1 for a token that none holds, (source_vocab,)."""
-        first = np.full(source_vocab, -1, np.int64)
+    def first_with(self, source_vocab: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The first pair that holds each source token, -1 if none does, and the token's place in it."""
+        first, places = np.full(source_vocab, -1, np.int64), np.zeros(source_vocab, np.int64)
         for shard, start in zip(self._shards, self._starts, strict=False):
             ids, offsets, _, _ = shard.sides[0]
             place = np.full(source_vocab, -1, np.int64)
             # Of several numbers for one token the last remains, so they are put in backwards.
             place[ids[::-1]] = np.arange(len(ids) - 1, -1, -1)
             new = (place >= 0) & (first < 0)
-            first[new] = start + np.searchsorted(offsets, place[new], side="right") - 1
-        return first
+            pairs = np.searchsorted(offsets, place[new], side="right") - 1
+            first[new], places[new] = start + pairs, place[new] - offsets[pairs]
+        return first, places
 
     def gather(self, indices: NDArray[Any]) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Source and target ids of the pairs named, in that order."""

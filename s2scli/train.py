@@ -76,14 +76,14 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
 
     Args:
         options: See ``s2s train --help``.
-        listen: Told every event of ``s2scli.events`` that concerns training.
+        listen: Told every event of ``s2scli.events`` that concerns training; no more after an OSError of it.
         stop: Ends the training after the step under way when it is asked to, as Ctrl-C does.
 
     Raises:
         S2SError: No data, results in the way, a damaged checkpoint, a loss that is not a number.
     """
     options = checked(options)
-    if options.seeds > 1:
+    if options.seeds > 1 and options.asks("seeds"):
         raise UsageError(
             "this function trains one model", where="seeds", hint="Use s2scli.seeds.train_seeds."
         )
@@ -95,6 +95,13 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
             # Nobody may look at a training of hours any more, and it is to go on, or at least to save.
             told = WhileItLasts(listen) if peers.first else silent
             raised = any(options.asks(name) for name in LIMITS)
+            other = [
+                name for name in sorted(options.from_file) if getattr(full, name) != getattr(options, name)
+            ]
+            if options.resume and other:
+                names = ", ".join(map(flag, other))
+                text = f"As this training began, not as s2s.toml says: {names}. Flags change some of it."
+                told(Notice(text=text))
             return _train(full, fingerprint, told, stop or Stop(), peers, raised=raised)
 
 

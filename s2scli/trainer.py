@@ -103,7 +103,8 @@ class Trainer:
             self.parameters,
             betas=(0.9, 0.98),
             eps=1e-9,
-            weight_decay=self.options.weight_decay,
+            # Adam's would be another: added to the gradient.
+            weight_decay=self.options.weight_decay if kind is torch.optim.AdamW else 0.0,
             fused=True,
         )
         self.batches = TrainingBatches(

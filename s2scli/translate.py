@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s2scli.checkpoint import find_models
@@ -167,11 +167,11 @@ def _is_done(options: TranslateOptions, listen: Listener) -> bool:
         hint = "Use one of them."
         raise UsageError("--resume goes on and --force starts anew", where="--force", hint=hint)
     named = {"--input": options.input, "--output": options.output, "--attention-plot": options.attention_plot}
-    places: dict[Path, str] = {}
+    places: dict[str, str] = {}
     for flag, path in named.items():
         if path is None or str(path) == "-" or (path.exists() and not path.is_file()):
             continue  # nothing, a stream or a device
-        other = places.setdefault(path.resolve(), flag)
+        other = places.setdefault(os.path.realpath(path), flag)
         if other != flag:
             raise UsageError(f"this is the file of {other} too", where=f"{flag} {path}", hint="Name another.")
     for path in (options.output, options.attention_plot):

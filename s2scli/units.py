@@ -88,7 +88,7 @@ class SideStatistics:
             if self.lines <= DISTINCT_LINES:
                 self.distinct.add(line)
             if len(self.symbols) <= INVENTORY:
-                symbols = parts if self.separator.isspace() else line.strip().split(self.separator)
+                symbols = parts if self.separator.isspace() else line.split(self.separator)
                 self.symbols.update(symbol.strip() or symbol for symbol in symbols if symbol)
             if not line.isascii():
                 self.unspaced += len(_UNSPACED.findall(line))
@@ -250,7 +250,7 @@ def _given(options: PreprocessOptions) -> tuple[Unit, Unit]:
         separated = getattr(options, f"separator_{side}") is not None
         if unit == "auto":
             unit = "symbol" if separated and options.tokenizer is None else both
-        if separated and unit != "symbol":
+        if separated and unit != "symbol" and options.asks(f"separator_{side}"):
             what, hint = "only symbols have a separator", f"Choose --unit-{side} symbol, or leave it out."
             raise UsageError(what, where=f"--separator-{side}", hint=hint)
         units.append(unit)

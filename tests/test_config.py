@@ -48,6 +48,7 @@ def test_a_flag_takes_the_place_of_what_cannot_stand_beside_it(tmp_path: Path) -
     assert (options.dev, options.dev_size) == ((Path("d.tsv"),), None)
     assert (options.test_src, options.test_tgt) == ((Path("a"),), (Path("c"),))
     assert resolve("preprocess", {"test_size": 9}, folder=tmp_path).test_src == ()
+    assert resolve("preprocess", {"test_size": 0}, folder=tmp_path).test_src == (Path("a"),)
 
 
 @pytest.mark.parametrize(

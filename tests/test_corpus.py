@@ -120,6 +120,8 @@ def test_other_compressed_files_are_named(tmp_path: Path, pack: Callable[[bytes]
             list(Lines(write(tmp_path / "text", pack(b"hello\n" * 9)), replace_invalid=replace))
         assert said in str(caught.value)
     assert list(Lines(write(tmp_path / "text", "BZh9 is text\n"))) == ["BZh9 is text"]
+    with pytest.raises(S2SError, match=r"compressed with|UTF-16"):
+        list(Lines(write(tmp_path / "text.gz", gzip.compress(pack("hello\n".encode("utf-16"))))))
 
 
 @pytest.mark.parametrize("cut", [20, -4])

@@ -415,7 +415,7 @@ def test_a_model_without_attention(prepared: Path, tmp_path: Path, browser: Any)
         # Pronunciations, and words from pronunciations: what strings are is not for their spaces to say.
         ("1,2", ("character", "symbol"), ["WER", "PER"], "characters"),
         ("2,1", ("symbol", "character"), ["WER", "CER"], "words"),
-        # Sentences that are written without spaces.
+        # Sentences that are written without spaces, and sentences in characters.
         ("1,2", ("subword", "subword"), ["BLEU", "chrF2", "TER"], "characters"),
     ],
 )

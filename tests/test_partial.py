@@ -104,6 +104,9 @@ def test_one_file_has_one_use(trained: Path, tmp_path: Path) -> None:
         done = run_s2s("translate", "--run", trained, "--force", *arguments, cwd=tmp_path)
         assert done.returncode == 2 and said in " ".join(done.stderr.split())
     assert (tmp_path / "in").read_text() == "a b\n" and not (tmp_path / "x.html").exists()
+    (tmp_path / "loop").symlink_to("loop")
+    done = run_s2s("translate", "--run", trained, "-i", "loop", cwd=tmp_path)
+    assert done.returncode == 1 and "leads back to itself" in done.stderr
     done = run_s2s("translate", "--run", trained, "-i", "-", "-o", "-", stdin="a b\n", cwd=tmp_path)
     assert (done.returncode, done.stdout.count("\n")) == (0, 1)
 

@@ -572,9 +572,13 @@ def test_what_is_too_long_shapes_no_vocabulary(units: dict[str, Any], tmp_path: 
 
 def test_names_that_are_no_text(tmp_path: Path) -> None:
     given = files(tmp_path / "sch\udcf6n", "train", some_pairs(60))
-    run(tmp_path / "sch\udcf6n", **given)
-    report = json.loads((tmp_path / "sch\udcf6n" / "run" / "data" / "report.json").read_text("utf-8"))
+    run(tmp_path, **given)
+    report = json.loads((tmp_path / "run" / "data" / "report.json").read_text("utf-8"))
     assert report["files"][0]["path"] == str(given["train_src"][0])
+    # But a model could not be read under such a name.
+    with pytest.raises(UsageError, match="the name is not UTF-8"):
+        run(tmp_path / "sch\udcf6n", **given)
+    assert not (tmp_path / "sch\udcf6n" / "run").exists()
 
 
 def test_tags_alone_are_a_blank_source(tmp_path: Path) -> None:
@@ -601,6 +605,13 @@ def test_rare_tokens_are_in_the_lexicon_of_a_sample(tmp_path: Path, monkeypatch:
     for i in range(0, len(pairs_there) - 1, 7):
         _, rare, _ = pairs_there.source(i).tolist()
         assert pairs_there.target(i).tolist()[1] in likely[rare].tolist()
+    # Those that stand far behind are seen there.
+    far = [("the " * 150 + f"far{i}", "das " * 150 + f"fern{i}") for i in range(9)]
+    run(tmp_path / "far", tokenizer="word", dev_size=1, **files(tmp_path / "far", "train", far))
+    there = ParallelData.open(tmp_path / "far" / "run" / "data", "train")
+    likely = lexicon.count_lexicon(there, 20, 20, joint=False)["likely"]
+    for i in range(len(there)):
+        assert there.target(i).tolist()[-1] in likely[there.source(i).tolist()[-1]].tolist()
     # Of lines of any length no more than a hundred tokens a side count.
     source, *_ = lexicon._events(pairs_there, sizes[0])
     assert len(source) < 500 + 9 * 300 + 100 * 100

@@ -380,7 +380,13 @@ def test_white_space_around_a_string_is_no_part_of_it(translator: Translator) ->
     )
     assert padded == [plain] * 3
     symbols = Segmentation(kind="symbol", separator=".")
-    assert symbols.normal([" AA . R.  D .", "a. .b"]) == ["AA.R.D", "a. .b"]  # a space may be a symbol
+    assert symbols.normal([" AA . R.  D .", "a. .b", " .a"]) == [
+        "AA.R.D",
+        "a. .b",
+        " .a",
+    ]  # a space may be one
+    wide = Segmentation(kind="symbol", separator=" | ")
+    assert wide.normal(["a | b | ", " | a | b"]) == ["a | b"] * 2
 
 
 def test_unknown_white_space_is_named(inflection: Path) -> None:
