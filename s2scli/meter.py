@@ -85,7 +85,7 @@ class Stop:
         """Take Ctrl-C, SIGTERM and a terminal that is closed as the wish to stop after the step under way."""
 
         def ask(number: int, frame: object) -> None:
-            # At the end of a session, and from some terminals, several of the other signals come together.
+            # At a logout, and from some terminals, several of the other signals come together.
             if self.asked and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.asked = True
