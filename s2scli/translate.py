@@ -156,6 +156,18 @@ def _recount(translator: Translator, counts: dict[str, int]) -> None:
             translator.unknown[name.removeprefix(_UNKNOWN)] = n
 
 
+def _check_uses(options: TranslateOptions) -> None:
+    """Refuse a file that is to be two things: one of them would be lost."""
+    named = {"--input": options.input, "--output": options.output, "--attention-plot": options.attention_plot}
+    places: dict[str, str] = {}
+    for flag, path in named.items():
+        if path is None or str(path) == "-" or (path.exists() and not path.is_file()):
+            continue  # nothing, a stream or a device
+        other = places.setdefault(os.path.realpath(path), flag)
+        if other != flag:
+            raise UsageError(f"this is the file of {other} too", where=f"{flag} {path}", hint="Name another.")
+
+
 def _is_done(options: TranslateOptions, listen: Listener) -> bool:
     """Refuse to replace what exists; with ``--resume``, a whole result is nothing to go on with."""
     if options.resume and options.output is None:
@@ -166,14 +178,7 @@ def _is_done(options: TranslateOptions, listen: Listener) -> bool:
     if options.resume and options.force:
         hint = "Use one of them."
         raise UsageError("--resume goes on and --force starts anew", where="--force", hint=hint)
-    named = {"--input": options.input, "--output": options.output, "--attention-plot": options.attention_plot}
-    places: dict[str, str] = {}
-    for flag, path in named.items():
-        if path is None or str(path) == "-" or (path.exists() and not path.is_file()):
-            continue  # nothing, a stream or a device
-        other = places.setdefault(os.path.realpath(path), flag)
-        if other != flag:
-            raise UsageError(f"this is the file of {other} too", where=f"{flag} {path}", hint="Name another.")
+    _check_uses(options)
     for path in (options.output, options.attention_plot):
         if path is None or options.force or not path.is_file():
             continue

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,16 +10,17 @@ from s2scli.config.choices import Normalization, TokenizerKind, Unit
 from s2scli.config.declare import Options, option
 
 
+def _ways(split: str) -> dict[str, tuple[str, ...]]:
+    """The three ways to give a set, two texts, a table or a size, and to each name those of the other two."""
+    texts, table, size = (f"{split}_src", f"{split}_tgt"), (split,), (f"{split}_size",)
+    return dict.fromkeys(texts, table + size) | {split: texts + size, size[0]: texts + table}
+
+
 @dataclass(frozen=True, kw_only=True)
 class PreprocessOptions(Options):
     """Parallel text in; a tokenizer, shards on disk and a report out."""
 
-    instead_of: ClassVar = {
-        name: tuple(other for group in groups if name not in group for other in group)
-        for split in ("train", "dev", "test")
-        for groups in (((f"{split}_src", f"{split}_tgt"), (split,), (f"{split}_size",)),)
-        for name in chain(*groups)
-    }
+    instead_of: ClassVar = _ways("train") | _ways("dev") | _ways("test")
     run: Path = option(Path("s2s-run"), "Run folder; everything is written under it.", "Run")
     force: bool = option(False, "Replace the data and models already in the run folder.", "Run")
     seed: int = option(1, "Seed of every random choice.", "Run", low=0, high=2**32 - 1)
