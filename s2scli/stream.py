@@ -15,7 +15,7 @@ from s2scli.corpus import BOM, Lines, check_text, decode_line, file_size
 from s2scli.errors import S2SError
 from s2scli.files import os_error
 
-_IDLE = 0.01
+_IDLE = 0.001
 """Seconds without a new line after which a program at the other end of the pipe is taken to wait."""
 
 

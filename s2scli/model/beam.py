@@ -112,6 +112,7 @@ def beam_search(
     tokens = torch.full((sentences,), BOS, device=device)
     trail, history = Trail(sentences, beam), History(tokens, limits.no_repeat_ngram)
     finished = torch.zeros(sentences, dtype=torch.int64, device=device)
+    longest = limits.max_lengths
     results, pool = (_Pool.empty(sentences, n_best, device) for _ in range(2))
     t = 0
     while rows.numel():
@@ -121,10 +122,10 @@ def beam_search(
             trail.attend(rows, weights)
         log_p = history.allowed(log_p)
         ending = total + cells.spread(log_p[:, EOS])  # (b, k)
-        log_p[:, EOS] = -math.inf
+        log_p[:, EOS].fill_(-math.inf)
         found = continuations(log_p, total, cells, beam)
         total = found.log_p
-        trail.add(rows, found.parent, found.token)
+        trail.add(rows, found.token, found.parent)
 
         # EOS counts where it is among the best `beam` of all continuations, itself included.
         rank = (total.unsqueeze(1) > ending.unsqueeze(2)).sum(-1) + (
@@ -136,7 +137,7 @@ def beam_search(
         if ended.any():
             finished = finished + ended.sum(-1)
             pool = pool.finish(ending, ended, t - 1, limits.length_penalty)
-        limit = limits.max_lengths[rows] <= t
+        limit = longest <= t
         hopeless = pool.score[:, -1] >= total[:, 0] / t**limits.length_penalty
         stopped = (finished >= beam) & hopeless | limit | (total[:, 0] == -math.inf)
         keep = torch.arange(rows.numel(), device=device)
@@ -144,11 +145,12 @@ def beam_search(
             done = pool.cut(total, t, limits.length_penalty) if limit.any() else pool
             results.put(rows[stopped], done.select(stopped))
             keep = (~stopped).nonzero().squeeze(1)
-            rows, total, finished, pool = rows[keep], total[keep], finished[keep], pool.select(keep)
+            rows, longest, total, finished = rows[keep], longest[keep], total[keep], finished[keep]
+            pool = pool.select(keep)
         cells = Cells.where(total > -math.inf)
         hypotheses, tokens = cells.gather(found.hypothesis[keep]), cells.gather(found.token[keep])
         state = state.select(keep, hypotheses, cells)
-        history.follow(hypotheses, tokens)
+        history.follow(tokens, hypotheses)
     return _read(trail, results, limits.length_penalty)
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s2scli.model.packed import longer
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
@@ -57,10 +59,16 @@ class Cells:
             x.new_zeros(self.shape[0] * self.shape[1], *x.shape[1:]).index_copy_(0, self.taken, x).view(shape)
         )
 
-    def gather(self, grid: Tensor) -> Tensor:
-        """What stands in the taken cells of a grid (B, k, …), as (N, …)."""
-        flat = grid.flatten(0, 1)
-        return flat if self.taken is None else flat.index_select(0, self.taken)
+    def gather(self, grid: Tensor, rows: int | None = None) -> Tensor:
+        """What stands in the taken cells of a grid (B, k, …), as (N, …).
+
+        Args:
+            rows: At least N: with so many rows, of which the surplus ones are anything.
+        """
+        flat, surplus = grid.flatten(0, 1), 0 if rows is None else rows - self.count
+        if self.taken is None:
+            return longer(flat, surplus)
+        return flat.index_select(0, longer(self.taken, surplus))
 
     def numbers(self, like: Tensor) -> Tensor:
         """Which hypothesis stands in each cell, (B, k), on the device of ``like``; 0 where there is none."""

@@ -42,8 +42,8 @@ def continuations(log_p: Tensor, total: Tensor, cells: Cells, k: int) -> Continu
         cells: Where the N stand.
         k: At most c·V.
     """
-    groups = _GROUPS if log_p.size(1) % _GROUPS == 0 else log_p.size(1)
-    grouped = log_p.view(log_p.size(0), -1, groups)  # column v stands in group v mod 64
+    grouped = _grouped(log_p)
+    groups = grouped.size(2)
     largest = total.unsqueeze(2) + cells.spread(grouped.amax(dim=1))  # (B, c, groups)
     best = largest.flatten(1).topk(k, dim=1).indices
     parent, group = best // groups, best % groups
@@ -63,6 +63,12 @@ def continuations(log_p: Tensor, total: Tensor, cells: Cells, k: int) -> Continu
 
 def most_probable(log_p: Tensor) -> Tensor:
     """The most probable token of each row of log_p (N, V), as (N,)."""
-    rows = log_p.size(0)
-    nothing = log_p.new_zeros(rows, 1)
-    return continuations(log_p, nothing, Cells(shape=(rows, 1)), 1).token.squeeze(1)
+    grouped = _grouped(log_p)
+    group = grouped.amax(dim=1).max(dim=1, keepdim=True).indices
+    of_group = grouped.take_along_dim(group.unsqueeze(1), dim=2).squeeze(2)  # (N, V / groups)
+    return (of_group.max(dim=1, keepdim=True).indices * grouped.size(2) + group).squeeze(1)
+
+
+def _grouped(log_p: Tensor) -> Tensor:
+    """log_p (N, V) as (N, V / groups, groups); column v stands in group v mod groups."""
+    return log_p.view(log_p.size(0), -1, _GROUPS if log_p.size(1) % _GROUPS == 0 else log_p.size(1))

@@ -22,6 +22,9 @@ class Multiply(Protocol):
         ...
 
 
+_FEWEST = 8
+"""The number of rows is a multiple of it. For fewer, some processors have an 8-bit kernel that rounds
+otherwise, and a translation would depend on how many are made together."""
 _ROWS = 32
 """Beyond twice this, the number of rows is a multiple of it, and of more where there are many."""
 
@@ -29,12 +32,16 @@ _ROWS = 32
 def filled(x: Tensor) -> Tensor:
     """x (N, …) with rows of 0 behind: each number of rows wants a kernel of its own."""
     rows = x.size(0)
-    unit = 1
+    unit = _FEWEST
     if rows > 2 * _ROWS:
         unit = _ROWS
         while rows > 16 * unit:  # twice as much is an eighth of the rows at most
             unit *= 2
-    surplus = -rows % unit
+    return longer(x, -rows % unit)
+
+
+def longer(x: Tensor, surplus: int) -> Tensor:
+    """x (N, …) with so many rows of 0 behind."""
     return torch.nn.functional.pad(x, (0,) * (2 * x.dim() - 1) + (surplus,)) if surplus else x
 
 
@@ -103,9 +110,6 @@ def _laid_out_by_library(number: torch.dtype) -> bool:
 
 _ZERO = 128
 """The unsigned byte that stands for 0: the kernels want unsigned inputs and signed weights."""
-_FEWEST = 8
-"""Rows of an 8-bit product, at least. For fewer, some processors have a kernel that rounds otherwise, and a
-translation would depend on how many are made together."""
 
 
 def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
@@ -115,15 +119,14 @@ def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
     laid_out = torch.ops.onednn.qlinear_prepack(whole, None)
     zeros = torch.zeros(weight.size(0), dtype=torch.int32)
     multiply = torch.ops.onednn.qlinear_pointwise
+    # Half a step more, and what is cut off behind the point has been rounded.
+    zero = torch.tensor(_ZERO + 0.5)
 
     def product(x: Tensor, steps: float, add: Tensor | None, onto: Tensor | None) -> Tensor:
-        # Half a step more, and what is cut off behind the point has been rounded.
-        whole_x = torch.add(_ZERO + 0.5, x, alpha=steps).clamp_(0, 255).to(torch.uint8)
-        rows = x.size(0)
-        if rows < _FEWEST:
-            surplus = (0, 0, 0, _FEWEST - rows)
-            whole_x = torch.nn.functional.pad(whole_x, surplus)
-            onto = onto if onto is None else torch.nn.functional.pad(onto, surplus)
+        if (rows := x.size(0)) < _FEWEST:
+            onto = onto if onto is None else filled(onto)
+            return product(filled(x), steps, add, onto)[:rows]
+        whole_x = torch.add(zero, x, alpha=steps).clamp_(0, 255).to(torch.uint8)
         given = (whole_x, 1 / steps, _ZERO, laid_out, scales, zeros)
         made = (1.0, 0, torch.float32)
         result: Tensor
@@ -131,7 +134,7 @@ def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
             result = multiply(*given, add, *made, "none", [], "")
         else:
             result = multiply.binary(*given, onto, add, *made, 1.0, 0, "sum", 1.0, "none", [], "")
-        return result[:rows]
+        return result
 
     if bound is not None:
         steps = 127 / bound

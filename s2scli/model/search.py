@@ -78,6 +78,7 @@ class History:
     def __init__(self, like: Tensor, ngram: int) -> None:
         self.ngram = ngram
         self.tokens = like.new_empty(like.numel(), 0)
+        self._never = torch.tensor((PAD, BOS), device=like.device)
 
     def allowed(self, log_p: Tensor) -> Tensor:
         """log_p (N, V), which may be written into, with -inf for what may not follow.
@@ -85,14 +86,13 @@ class History:
         That is what the rule forbids, and what is no part of a text.
         """
         # They never occur in training, but smoothed labels make them as probable as any improbable token.
-        for token in (PAD, BOS):
-            log_p[:, token] = -math.inf
+        log_p.index_fill_(1, self._never, -math.inf)
         return forbid_repeats(log_p, self.tokens, self.ngram) if self.ngram else log_p
 
-    def follow(self, hypotheses: Tensor, tokens: Tensor) -> None:
-        """Each hypothesis continues one of ``hypotheses`` (N',) and has a new token."""
+    def follow(self, tokens: Tensor, hypotheses: Tensor | None = None) -> None:
+        """Each hypothesis continues one of ``hypotheses`` (N',), None for itself, and has a new token."""
         if self.ngram:
-            chosen = self.tokens.index_select(0, hypotheses)
+            chosen = self.tokens if hypotheses is None else self.tokens.index_select(0, hypotheses)
             self.tokens = torch.cat([chosen, tokens.unsqueeze(1)], dim=1)
 
 
@@ -123,6 +123,7 @@ def _one_path(
     log_probability = torch.zeros(sentences, device=device)
     lengths = torch.zeros(sentences, dtype=torch.int64, device=device)
     complete = torch.zeros(sentences, dtype=torch.bool, device=device)
+    longest = limits.max_lengths
     t = 0
     while rows.numel():
         t += 1
@@ -130,20 +131,20 @@ def _one_path(
         if limits.keep_attention:
             trail.attend(rows, weights)
         tokens = choose(history.allowed(log_p), rows)
-        total = total + log_p.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        trail.add(rows, torch.zeros_like(tokens).unsqueeze(1), tokens.unsqueeze(1))
+        column = tokens.unsqueeze(1)
+        total.add_(log_p.gather(1, column).squeeze(1))
+        trail.add(rows, column)
         ended = tokens == EOS
-        stopped = ended | (limits.max_lengths[rows] <= t)
+        stopped = ended | (longest <= t)
+        keep = None
         if stopped.any():
             gone = rows[stopped]
             log_probability[gone], complete[gone] = total[stopped], ended[stopped]
             lengths[gone] = t - ended[stopped].long()
             keep = (~stopped).nonzero().squeeze(1)
-            rows, total, tokens = rows[keep], total[keep], tokens[keep]
+            rows, longest, total, tokens = rows[keep], longest[keep], total[keep], tokens[keep]
             state = state.select(keep, keep, Cells(shape=(keep.numel(), 1)))
-        else:
-            keep = torch.arange(rows.numel(), device=device)
-        history.follow(keep, tokens)
+        history.follow(tokens, keep)
     places = torch.arange(sentences, device=device)
     return trail.read(places, lengths, complete, log_probability, limits.length_penalty)
 

@@ -8,15 +8,10 @@ from torch import Tensor
 from s2scli.model.packed import Kind, Multiply, pack
 from s2scli.model.rnn import RNNLayer
 
-_TABLE_ROWS = 80
-"""Hypotheses from which on a batch is worth computing the table of input projections."""
+_WORTH = 1 / 8
+"""Tokens that were projected one by one, as a share of the vocabulary, when its table is worth computing."""
 _TABLE_LIMIT = 1 << 28
 """Numbers in the largest table."""
-
-
-def tanh(x: Tensor) -> Tensor:
-    """The hyperbolic tangent of fp32 numbers, to 1e-7, by way of the sigmoid, which torch computes faster."""
-    return (2.0 * x).sigmoid_().mul_(2.0).sub_(1.0)
 
 
 class StepLayer:
@@ -40,6 +35,7 @@ class StepLayer:
             w_ih, w_hh, b_ih = (w * twice.view(-1, *[1] * (w.dim() - 1)) for w in (w_ih, w_hh, b_ih + b_hh))
         rest = w_ih[:, width:]
         self.embedding = embedding
+        self.projected = 0
         self.table: Tensor | None = None
         self.from_embedding: Multiply | None = None
         if embedding is not None:  # computed once, or for few rows: no reason for 8 bits
@@ -54,10 +50,12 @@ class StepLayer:
                 self.from_input = pack(rest, bias, kind, bound=bound)
 
     def prepare(self, rows: int, dtype: torch.dtype) -> None:
-        """Compute the table, if so many hypotheses make it worth while."""
+        """Compute the table, if with so many more hypotheses it becomes worth while."""
         if self.embedding is None or self.from_embedding is None or self.table is not None:
             return
-        if rows >= _TABLE_ROWS and self.embedding.size(0) * self.gates <= _TABLE_LIMIT:
+        self.projected += rows
+        vocabulary = self.embedding.size(0)
+        if self.projected >= _WORTH * vocabulary and vocabulary * self.gates <= _TABLE_LIMIT:
             self.table = self.from_embedding(self.embedding).to(dtype)
 
     def _embedded(self, ids: Tensor) -> Tensor | None:
@@ -77,7 +75,7 @@ class StepLayer:
             gates = self.from_state(hidden if x is None else torch.cat([x, hidden], dim=1), onto=embedded)
             i, f, g, o = gates.float().sigmoid_().chunk(4, dim=1)
             cell = (cell * f).addcmul_(i, g.mul_(2.0).sub_(1.0))
-            return tanh(cell).mul_(o).to(hidden.dtype), cell
+            return torch.tanh(cell).mul_(o).to(hidden.dtype), cell
         given = self.from_input(x) if self.from_input is not None and x is not None else None
         if embedded is not None:
             given = embedded if given is None else given + embedded

@@ -25,7 +25,7 @@ from s2scli.model.packed import Kind, Multiply, filled, pack
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
-from s2scli.model.steplayer import StepLayer, tanh
+from s2scli.model.steplayer import StepLayer
 
 _MULTIPLE = 64
 """The output layer gets so many columns, or several times as many; the surplus has probability 0."""
@@ -232,15 +232,15 @@ class Stepper:
     def _attend(self, states: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None]:
         """Equations 1-5: decoder states s (P, h) to s̃ (P, h) and α (B, k, S)."""
         if self.attention is None:
-            return tanh(self.combine(states).float()).to(self.dtype), None
+            return torch.tanh(self.combine(states).float()).to(self.dtype), None
         cells, steps = state.cells, range(state.steps, state.steps + 1)
         scores = self.attention.score(cells.spread(states[: cells.count].float()), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
-        attended = cells.gather(torch.bmm(weights, state.values))  # Σ α_i (W_a h_i)
+        attended = cells.gather(torch.bmm(weights, state.values), states.size(0))  # Σ α_i (W_a h_i)
         if state.present is not None:
             weights = weights.index_select(0, state.present)
-        mixed = self.combine(states, onto=filled(attended).to(self.dtype))
-        return tanh(mixed.float()).to(self.dtype), weights
+        mixed = self.combine(states, onto=attended.to(self.dtype))
+        return torch.tanh(mixed.float()).to(self.dtype), weights
 
     def _log_probabilities(self, vectors: Tensor, state: StepperState) -> Tensor:
         """log p(y | s̃) (N, C) for s̃ (P, h)."""

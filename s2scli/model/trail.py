@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from s2scli.config import PAD
@@ -57,18 +58,21 @@ class Trail:
         if weights is not None:
             self._weights.append(self._whole(rows, weights.float()))
 
-    def add(self, rows: Tensor, parents: Tensor, tokens: Tensor) -> None:
-        """Record that hypothesis j of sentence ``rows[i]`` is ``parents[i, j]`` and then ``tokens[i, j]``."""
-        self._parents.append(self._whole(rows, parents))
+    def add(self, rows: Tensor, tokens: Tensor, parents: Tensor | None = None) -> None:
+        """Record that hypothesis j of sentence ``rows[i]`` is ``parents[i, j]`` and then ``tokens[i, j]``.
+
+        Where hypotheses never change places, at no step, there are no parents.
+        """
         self._tokens.append(self._whole(rows, tokens))
+        if parents is not None:
+            self._parents.append(self._whole(rows, parents))
 
     def _whole(self, rows: Tensor, part: Tensor) -> Tensor:
         """What is known of some sentences, (b, beam, …), in its place among all, (B, beam, …)."""
         if part.shape[:2] == (self.sentences, self.beam):
             return part
         whole = part.new_zeros(self.sentences, self.beam, *part.shape[2:])
-        whole[rows] = part
-        return whole
+        return whole.index_copy_(0, rows, part)
 
     def read(
         self, places: Tensor, lengths: Tensor, complete: Tensor, log_probability: Tensor, penalty: float
@@ -86,11 +90,12 @@ class Trail:
         steps = int(count.max(initial=0))
         tokens = np.full((len(here), steps), PAD)
         attended = np.repeat(here[:, None], len(self._weights), axis=1)  # the place in each step
+        new, parents = _together(self._tokens[:steps]), _together(self._parents[:steps])
         for t in reversed(range(steps)):
             added = t < count
-            tokens[:, t] = np.where(added, self._tokens[t].flatten().cpu().numpy()[here], PAD)
-            parent = self._parents[t].flatten().cpu().numpy()[here]
-            here = np.where(added, here // self.beam * self.beam + parent, here)
+            tokens[:, t] = np.where(added, new[t, here], PAD)
+            if len(parents):
+                here = np.where(added, here // self.beam * self.beam + parents[t, here], here)
             if self._weights:
                 attended[:, t] = here
         weights = torch.stack(self._weights).flatten(1, 2).cpu() if self._weights else None
@@ -111,3 +116,8 @@ class Trail:
                 )
             )
         return found
+
+
+def _together(steps: list[Tensor]) -> NDArray[np.int64]:
+    """What was recorded at each of T steps, (B, beam) each, as (T, B · beam)."""
+    return torch.stack(steps).flatten(1).cpu().numpy() if steps else np.empty((0, 0), dtype=np.int64)
