@@ -13,7 +13,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 
 from s2scli.config import TrainOptions
 from s2scli.errors import S2SError
@@ -22,25 +21,10 @@ from s2scli.meter import Stop
 from s2scli.several import Failed, OfSeed
 from s2scli.train import train
 from s2scli.wording import explain
+from s2scli.workers import physical_cores
 
 ON_A_GPU = 4
 """Trainings that share a GPU: each keeps a part of it busy, and holds a part of its memory."""
-
-
-def _cores() -> list[frozenset[int]]:
-    """The cores that this process may use, each as the numbers of its hardware threads."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [frozenset()] * (os.cpu_count() or 1)
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings")
-        try:
-            mask = int(path.read_text().replace(",", ""), 16)
-        except (OSError, ValueError):  # not Linux, or hidden from us
-            mask = 0
-        cores.add(frozenset(n for n in allowed if n == cpu or mask >> n & 1))
-    return sorted(cores, key=min)
 
 
 def places(jobs: int, threads: int | None, *, on_gpu: bool) -> list[frozenset[int]]:
@@ -49,7 +33,7 @@ def places(jobs: int, threads: int | None, *, on_gpu: bool) -> list[frozenset[in
     They are bound only where they take all cores. Left alone, two were seen to share one while another
     idled; but on a part of the cores, another command might be bound to the same.
     """
-    cores = _cores()
+    cores = physical_cores()
     at_once = min(jobs, threads or len(cores), ON_A_GPU if on_gpu else jobs)
     return cores if at_once == len(cores) and not on_gpu else [frozenset()] * at_once
 

@@ -25,7 +25,8 @@ class S2SError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text} {self.hint}" if self.hint else text
+        stop = "" if text.endswith((".", "!", "?")) else "."
+        return f"{text}{stop} {self.hint}" if self.hint else text
 
 
 class UsageError(S2SError):

@@ -6,13 +6,10 @@ import ctypes
 import gc
 import os
 import random
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,9 +18,6 @@ from torch import Tensor
 from s2scli.config import Device, SearchPrecision
 from s2scli.errors import S2SError
 from s2scli.model.packed import Kind, has_int8
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 _KEPT_MEMORY = {-1: 1 << 30, -2: 64 << 20, -3: 1 << 30}
 """Of ``mallopt``, bytes: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD."""
@@ -36,11 +30,13 @@ class Runtime:
     Attributes:
         dtype: Of training, and in search of the encoder.
         kind: Of the decoder's matrices in search.
+        threads: Of a CPU.
     """
 
     device: torch.device
     dtype: torch.dtype
     kind: Kind
+    threads: int = 1
 
     @property
     def description(self) -> str:
@@ -48,8 +44,7 @@ class Runtime:
         name = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {name}"
-        threads = torch.get_num_threads()
-        return f"CPU, {threads} thread{'s' if threads > 1 else ''}, {name}"
+        return f"CPU, {self.threads} thread{'s' if self.threads > 1 else ''}, {name}"
 
 
 def has_fast_bf16(device: torch.device) -> bool:
@@ -95,7 +90,8 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     fastest: Kind = "int8" if chosen.type == "cpu" and has_int8() else best
     kind: Kind = fastest if precision == "auto" else precision
     dtype = torch.bfloat16 if (best if kind == "int8" else kind) == "bf16" else torch.float32
-    return Runtime(device=chosen, dtype=dtype, kind=kind)
+    count = threads or torch.get_num_threads()
+    return Runtime(device=chosen, dtype=dtype, kind=kind, threads=count)
 
 
 def usual_speed(device: Device, threads: int | None) -> float:
@@ -141,52 +137,6 @@ def settled() -> Iterator[None]:
     finally:
         gc.set_threshold(first, *others)
         gc.unfreeze()
-
-
-def in_parallel(work: Callable[[T], R], items: list[T], device: torch.device) -> Iterator[R]:
-    """The results of work on each item, in order; on a CPU, as many at once as torch may use threads.
-
-    Work of many small steps gains more from that than from several threads in each step, which
-    wait for each other at every one of them.
-    """
-    threads = min(torch.get_num_threads(), len(items))
-    if threads < 2 or device.type != "cpu":
-        yield from map(work, items)
-        return
-    with _single_threaded(), ThreadPoolExecutor(threads, initializer=_Cores(threads).take) as pool:
-        futures = [pool.submit(work, item) for item in items]
-        try:
-            for future in futures:
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-class _Cores:
-    """Gives each new thread a core of its own: left alone, two were seen to share one while another idled."""
-
-    def __init__(self, threads: int) -> None:
-        allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        self._free = allowed[:threads] if len(allowed) >= threads else []
-        self._lock = threading.Lock()
-
-    def take(self) -> None:
-        """Bind the calling thread, and let torch use no other threads in it."""
-        torch.set_num_threads(1)
-        with self._lock:
-            if self._free:
-                os.sched_setaffinity(0, {self._free.pop()})
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def seed_everything(seed: int) -> None:

@@ -37,7 +37,7 @@ class Source:
         self.size = None if self.path is None or self.streams else file_size(self.path)
 
     def windows(self, most: int) -> Iterator[list[str]]:
-        """Lists of at most ``most`` lines."""
+        """Lists of at most ``most`` lines, and an empty one before each pause of a pipe or terminal."""
         if self.path is not None and not self.streams:
             yield from self._file_windows(self.path, most)
             return
@@ -105,6 +105,8 @@ class Source:
                 deadline = time.monotonic() + _IDLE
             if window:
                 yield window
+            if not regular and not ended and lines.empty():
+                yield []
 
 
 def raw_lines(handle: int) -> Iterator[bytes]:

@@ -65,21 +65,23 @@ class ByteProgress:
 
 
 class FormWatch:
-    """Whether all lines seen are in NFC, and whether they are in NFD."""
+    """How many lines are in NFC and not in NFD, and the other way round."""
 
     def __init__(self) -> None:
-        self.composed = self.decomposed = True
+        self.composed = self.decomposed = 0
 
     def add(self, lines: Iterable[str]) -> None:
         """Look at lines as they were given."""
         for line in lines:
             if not line.isascii():
-                self.composed = self.composed and unicodedata.is_normalized("NFC", line)
-                self.decomposed = self.decomposed and unicodedata.is_normalized("NFD", line)
+                composed = unicodedata.is_normalized("NFC", line)
+                if composed != unicodedata.is_normalized("NFD", line):
+                    self.composed += composed
+                    self.decomposed += not composed
 
     def restoring(self, segmentation: Segmentation) -> Segmentation:
-        """The segmentation, whose joined text is in NFD if all lines seen were, otherwise in NFC."""
-        decomposed = self.decomposed and not self.composed
+        """The segmentation, whose joined text is in NFD if most lines seen were, otherwise in NFC."""
+        decomposed = self.decomposed > self.composed
         if segmentation.normalize == "nfd" and not decomposed:
             return replace(segmentation, written="nfc")
         if segmentation.normalize in ("nfc", "nfkc") and decomposed:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -109,34 +110,42 @@ def _run(
     if file is not None:
         _recount(translator, file.counts)
     batch_size = options.batch_size or translator.batch_size(search)
-    for read in source.windows(batch_size * WINDOW_BATCHES):
-        window = read
-        if file is not None and number < file.lines:  # done before an interruption
-            done, window = window[: file.lines - number], window[file.lines - number :]
-            file.skip(done)
-            number += len(done)
-        if file is not None and number == file.lines:
-            file.check()
-        found = translator.hypotheses(window, search, batch_size=batch_size, first_line=number)
-        for line, hypotheses in zip(window, found, strict=True):
-            number += 1
-            if pictures is not None:
-                pictures.add(number, line, hypotheses[0])
-            content = form(number, line, hypotheses).encode() + b"\n"
-            if file is None:
-                sys.stdout.buffer.write(content)
-            else:
-                file.write(content)
-        if file is None:
-            sys.stdout.buffer.flush()
-            continue
-        if window:
-            file.advance(window, _counts(translator))
-        listen(Progress(task="Translating", done=source.position, total=total, unit="bytes"))
+    windows = source.windows(batch_size * WINDOW_BATCHES)
     if file is not None:
-        file.check()
-        if total is not None:
-            listen(Progress(task="Translating", done=total, total=total, unit="bytes"))
+        number, windows = file.lines, _undone(windows, file)
+    translated = translator.windows(windows, search, batch_size=batch_size, first_line=number)
+    with closing(translated):
+        for window, found in translated:
+            for line, hypotheses in zip(window, found, strict=True):
+                number += 1
+                if pictures is not None:
+                    pictures.add(number, line, hypotheses[0])
+                content = form(number, line, hypotheses).encode() + b"\n"
+                if file is None:
+                    sys.stdout.buffer.write(content)
+                else:
+                    file.write(content)
+            if file is None:
+                sys.stdout.buffer.flush()
+                continue
+            file.advance(window, _counts(translator))
+            listen(Progress(task="Translating", done=source.position, total=total, unit="bytes"))
+    if file is not None and total is not None:
+        listen(Progress(task="Translating", done=total, total=total, unit="bytes"))
+
+
+def _undone(windows: Iterator[list[str]], file: Partial) -> Iterator[list[str]]:
+    """The windows without the lines that were done before an interruption."""
+    number, done = 0, file.lines
+    for window in windows:
+        skipped = window[: max(0, done - number)]
+        if skipped:
+            file.skip(skipped)
+        number += len(window)
+        if number >= done:
+            file.check()
+        yield window[len(skipped) :]
+    file.check()
 
 
 _UNKNOWN = "unknown "
@@ -144,16 +153,18 @@ _UNKNOWN = "unknown "
 
 def _counts(translator: Translator) -> dict[str, int]:
     """What a note keeps, for `_tell_what_was_done` after an interruption."""
-    unknown = {f"{_UNKNOWN}{symbol}": n for symbol, n in translator.unknown.most_common(100)}
-    return {"split": translator.split_lines, "cut": translator.cut_lines, **unknown}
+    done = translator.remarkable
+    unknown = {f"{_UNKNOWN}{symbol}": n for symbol, n in done.unknown.most_common(100)}
+    return {"split": done.split, "cut": done.cut, **unknown}
 
 
 def _recount(translator: Translator, counts: dict[str, int]) -> None:
     """Let a translator go on from what a note has kept."""
-    translator.split_lines, translator.cut_lines = counts.get("split", 0), counts.get("cut", 0)
+    done = translator.remarkable
+    done.split, done.cut = counts.get("split", 0), counts.get("cut", 0)
     for name, n in counts.items():
         if name.startswith(_UNKNOWN):
-            translator.unknown[name.removeprefix(_UNKNOWN)] = n
+            done.unknown[name.removeprefix(_UNKNOWN)] = n
 
 
 def _check_uses(options: TranslateOptions) -> None:

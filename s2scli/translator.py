@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -12,10 +12,8 @@ from typing import Any, Self
 import torch
 
 from s2scli.checkpoint import find_models, load_models, load_shortlist
-from s2scli.config import UNK, Device, SearchPrecision
-from s2scli.errors import counted
+from s2scli.config import Device, SearchPrecision
 from s2scli.events import Listener, Notice, silent
-from s2scli.longlines import Stretch, cut, joined
 from s2scli.model import (
     Hypothesis,
     SearchLimits,
@@ -30,10 +28,11 @@ from s2scli.model.cells import Cells
 from s2scli.model.ensemble import Ensemble, Searchable
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
-from s2scli.runtime import Runtime, exponentials, in_parallel, keep_kernels, set_up
+from s2scli.runtime import Runtime, exponentials, keep_kernels, set_up
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import Piece, SearchOptions, Translation
-from s2scli.wording import named
+from s2scli.window import Place, Remarkable, Window
+from s2scli.workers import Workers
 
 WINDOW_BATCHES = 16
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
@@ -75,12 +74,8 @@ class Translator:
         self.tokenizer = tokenizer
         self.max_source_length = max_source_length
         self.runtime = runtime
-        self.split_lines = 0
-        """Lines so far that were longer than the model has seen, and translated in pieces."""
-        self.cut_lines = 0
-        """Lines so far whose translation came to the maximum length before it ended."""
-        self.unknown: Counter[str] = Counter()
-        """Source symbols and ``[tags]`` so far that the vocabulary lacks, and how often each came."""
+        self.remarkable = Remarkable()
+        """What was done to lines so far."""
 
     @property
     def model(self) -> Seq2Seq:
@@ -133,22 +128,8 @@ class Translator:
         )
 
     def remarks(self, *, if_cut: str = "") -> Iterator[str]:
-        """What was done to lines so far that whoever reads the translations must know.
-
-        Args:
-            if_cut: What else to say where translations were cut.
-        """
-        if self.split_lines:
-            yield (
-                f"Longer than the model has seen in training ({self.max_source_length} tokens), so "
-                f"translated in pieces: {counted(self.split_lines, 'line')}."
-            )
-        if self.cut_lines:
-            yield f"Cut at the maximum length before the end: {counted(self.cut_lines, 'line')}.{if_cut}"
-        if self.unknown:
-            shown = ", ".join(f"{named(symbol)} ({n:,})" for symbol, n in self.unknown.most_common(5))
-            more = ", …" if len(self.unknown) > 5 else ""
-            yield f"Source symbols that are not in the vocabulary: {shown}{more}. Each was read as unknown."
+        """What was done to lines so far, in words; ``if_cut`` is what else to say where some were cut."""
+        return self.remarkable.told(self.max_source_length, if_cut)
 
     def batch_size(self, options: SearchOptions) -> int:
         """Sentences that make a batch of some 600 hypotheses, from which on larger ones are hardly faster.
@@ -165,7 +146,11 @@ class Translator:
         return (None if exact else _THRESHOLD) if given is None else given or None
 
     def translate(self, lines: Iterable[str], *, batch_size: int | None = None, **search: Any) -> list[str]:
-        """The best translation of each line, in order; ``search`` are fields of ``SearchOptions``."""
+        """The best translation of each line, in order; ``search`` are fields of ``SearchOptions``.
+
+        Raises:
+            TypeError: A single string, which would be translated letter by letter, or lines that are no text.
+        """
         options = SearchOptions(**search)
         return [best[0].text for best in self.hypotheses(lines, options, batch_size=batch_size)]
 
@@ -183,11 +168,50 @@ class Translator:
             batch_size: Sentences that are translated together; None: by the beam.
             first_line: Index of the first line, which a random draw depends on.
         """
+        if isinstance(lines, str):
+            raise TypeError("lines are a list of strings, not one: put it in brackets")
         batch_size = batch_size or self.batch_size(options)
         waiting = iter(lines)
-        while window := list(islice(waiting, batch_size * WINDOW_BATCHES)):
-            yield from self._window(window, options, batch_size, first_line)
-            first_line += len(window)
+
+        def windows() -> Iterator[list[str]]:
+            while window := list(islice(waiting, batch_size * WINDOW_BATCHES)):
+                yield window
+                if not isinstance(lines, Sequence):
+                    yield []  # who knows how long the next line takes
+
+        for _, found in self.windows(windows(), options, batch_size=batch_size, first_line=first_line):
+            yield from found
+
+    def windows(
+        self,
+        windows: Iterable[list[str]],
+        options: SearchOptions,
+        *,
+        batch_size: int,
+        first_line: int = 0,
+    ) -> Generator[tuple[list[str], list[list[Translation]]]]:
+        """Windows of lines, in order, each with the n best translations of each of its lines.
+
+        While one is translated the next is read and begun, so that no thread waits at the end of the first.
+        An empty window means that the next may take a while: then what has been begun is given before.
+
+        Args:
+            batch_size: Sentences that are translated together.
+            first_line: Index of the first line, which a random draw depends on.
+        """
+        begun: deque[tuple[list[str], _Begun]] = deque()
+        with Workers(self.runtime) as workers:
+            for lines in windows:
+                if lines:
+                    begun.append((lines, self._begin(workers, lines, options, batch_size, first_line)))
+                    first_line += len(lines)
+                while len(begun) > bool(lines):
+                    lines_before, one = begun.popleft()
+                    yield lines_before, self._end(one)
+                if not lines:
+                    workers.rest()
+            for lines, one in begun:
+                yield lines, self._end(one)
 
     def forced(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[Sequence[int]]]
@@ -211,26 +235,24 @@ class Translator:
             ids, lengths = (tensor.to(device) for tensor in pad(sources[begin : begin + batch_size]))
             wanted, counts = (tensor.to(device) for tensor in pad([ids for many in batch for ids in many]))
             places = [i * columns + j for i, many in enumerate(batch) for j in range(len(many))]
-            cells = Cells(shape=(len(batch), columns), taken=torch.tensor(places, device=device))
+            cells = Cells(
+                shape=(len(batch), columns), taken=torch.tensor(places, dtype=torch.int64, device=device)
+            )
             found = forced_search(self.stepper, self.stepper.start(ids, lengths), wanted, counts, cells)
             rows = (tuple(row[:n]) for row, n in zip(found.tolist(), counts.tolist(), strict=True))
             return [[next(rows) for _ in many] for many in batch]
 
-        begins = list(range(0, len(sources), batch_size))
-        for scores in in_parallel(score, begins, self.runtime.device):
-            yield from scores
+        with Workers(self.runtime) as workers:
+            for scores in workers.begin(score, range(0, len(sources), batch_size)):
+                yield from scores()
 
-    def _window(
-        self, lines: list[str], options: SearchOptions, batch_size: int, first_line: int
-    ) -> Iterator[list[Translation]]:
-        split = self._split(lines)
-        jobs = [(i, j) for i, pieces in enumerate(split) for j in range(len(pieces))]
-        # Batches of similar length; ties in input order. The longest first: they take longest.
-        jobs.sort(key=lambda job: -len(split[job[0]][job[1]].ids))
-        batches = [jobs[begin : begin + batch_size] for begin in range(0, len(jobs), batch_size)]
+    def _begin(
+        self, workers: Workers, lines: list[str], options: SearchOptions, batch_size: int, first_line: int
+    ) -> _Begun:
+        window = Window(lines, self.tokenizer.source, self.max_source_length)
 
-        def search(batch: list[tuple[int, int]]) -> list[list[Translation]]:
-            sources = [split[i][j].ids for i, j in batch]
+        def search(batch: list[Place]) -> list[list[Translation]]:
+            sources = [window.ids(place) for place in batch]
             found = self._search(sources, options, [(first_line + i, j) for i, j in batch])
             # All texts of a batch at once, and while other threads search.
             texts = iter(self.tokenizer.target.decode([h.tokens for best in found for h in best]))
@@ -239,18 +261,16 @@ class Translator:
                 for ids, best in zip(sources, found, strict=True)
             ]
 
-        found: dict[tuple[int, int], list[Translation]] = {}
-        for batch, translations in zip(
-            batches, in_parallel(search, batches, self.runtime.device), strict=True
-        ):
-            found.update(zip(batch, translations, strict=True))
-        for i, pieces in enumerate(split):
-            found_here = [found[i, j] for j in range(len(pieces))]
-            self.cut_lines += any(not best[0].pieces[0].hypothesis.complete for best in found_here)
-            if len(pieces) == 1:
-                yield found_here[0]
-            else:
-                yield joined(pieces, found_here, self.tokenizer.target) or [Translation(text="")]
+        batches = window.batches(batch_size)
+        return _Begun(window=window, batches=batches, results=workers.begin(search, batches))
+
+    def _end(self, begun: _Begun) -> list[list[Translation]]:
+        found: dict[Place, list[Translation]] = {}
+        for batch, result in zip(begun.batches, begun.results, strict=True):
+            found.update(zip(batch, result(), strict=True))
+        translations = begun.window.joined(found, self.tokenizer.target)
+        self.remarkable.add(begun.window.remarkable)
+        return translations
 
     @torch.inference_mode()
     def _search(
@@ -287,23 +307,14 @@ class Translator:
         names = columns.tolist()
         return [[replace(h, tokens=tuple(names[c] for c in h.tokens)) for h in hs] for hs in found]
 
-    def _split(self, lines: Sequence[str]) -> list[list[Stretch]]:
-        """The pieces of each line: none if it is blank, several if it is too long."""
-        side = self.tokenizer.source
-        texts = [side.normalize(line) for line in lines]
-        encoded = side.encode_normalized(texts)
-        split: list[list[Stretch]] = []
-        for text, ids in zip(texts, encoded, strict=True):
-            if UNK in ids:
-                self.unknown.update(side.unknown(text))
-            if not ids or not text.strip():
-                split.append([])
-            elif len(ids) > side.reach(self.max_source_length):
-                split.append(cut(text, side, self.max_source_length))
-                self.split_lines += 1
-            else:
-                split.append([Stretch(ids=ids)])
-        return split
+
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """A window that is being translated: its batches, and what waits for the translations of each."""
+
+    window: Window
+    batches: list[list[Place]]
+    results: list[Callable[[], list[list[Translation]]]]
 
 
 def _translation(ids: Sequence[int], hypothesis: Hypothesis, text: str) -> Translation:

@@ -8,6 +8,7 @@ the whole training text; as soon as one does not, reading stops.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -47,6 +48,8 @@ DISTINCT = 0.5
 a handful of words that come again and again are labels…"""
 DISTINCT_LINES = 100_000
 """…and the number of lines, from the first on, that are compared for this."""
+NEITHER = 0.01
+"""Share of targets that are in no normal form, beyond which all of them are kept as they are written."""
 HANGUL = 0.1
 """Share of Hangul among the characters of a side, at least, for it to be taken apart."""
 
@@ -69,7 +72,7 @@ class SideStatistics:
     def __init__(self, separator: str = " ") -> None:
         self.separator = separator
         self.lines = self.single = self.several = self.ended = self.double = 0
-        self.characters = self.unspaced = self.hangul = 0
+        self.characters = self.unspaced = self.hangul = self.neither = 0
         self.lengths: Counter[int] = Counter()
         self.symbols: Counter[str] = Counter()
         self.distinct: set[str] = set()
@@ -91,6 +94,7 @@ class SideStatistics:
                 symbols = parts if self.separator.isspace() else line.split(self.separator)
                 self.symbols.update(symbol.strip() or symbol for symbol in symbols if symbol)
             if not line.isascii():
+                self.neither += not any(unicodedata.is_normalized(form, line) for form in ("NFC", "NFD"))
                 self.unspaced += len(_UNSPACED.findall(line))
                 self.hangul += len(_HANGUL.findall(line))
 
@@ -119,6 +123,17 @@ class SideStatistics:
             and tokens >= REPETITION * len(self.symbols)
             and letters <= SYMBOL_LENGTH * tokens
         )
+
+    @property
+    def composite(self) -> bool:
+        """Whether more different characters are made of several code points than there are code points.
+
+        So it is where signs for vowels are joined to consonants, as in Devanagari, or pointed Hebrew: most
+        of such characters are too rare to be learnt as wholes, and what they are made of is not.
+        """
+        lines = [line for line in self.distinct if not line.isascii()]
+        made = {c for line in lines for c in Segmentation(kind="character").split(line) if len(c) > 1}
+        return len(made) > len(set().union(*lines))
 
     @property
     def varied(self) -> bool:
@@ -201,9 +216,10 @@ def choose(options: PreprocessOptions, train: Parallel, listen: Listener) -> Pla
     seen = look(*statistics, units=units, features=features)
     learner: Kind = "unigram" if options.tokenizer == "unigram" else "bpe"
     kinds: list[Kind] = []
-    for unit, looks in zip(units, seen, strict=True):
+    for unit, looks, side in zip(units, seen, statistics, strict=True):
         if unit == "auto":
-            kinds.append(_KINDS.get(looks, learner))
+            kind = _KINDS.get(looks, learner)
+            kinds.append("codepoint" if kind == "character" and side.composite else kind)
         else:
             kinds.append(learner if unit == "subword" else unit)
     if "auto" in units:
@@ -224,7 +240,15 @@ def _forms(
     forms: list[Normalization] = [form or options.normalize for form in given]
     if options.sets("normalize"):
         return forms
-    apart = [i for i in (0, 1) if given[i] is None and kinds[i] in CHARACTERS and sides[i].has_hangul]
+    if given[1] is None and sides[1].neither > NEITHER * sides[1].lines:
+        forms[1] = "none"
+        text = (
+            f"Of {sides[1].lines:,} targets, {sides[1].neither:,} are in neither normal form of Unicode, so "
+            "that all are kept as they are written; --normalize-tgt nfc changes that"
+        )
+        listen(Notice(text=text))
+    whole = [i for i in (0, 1) if given[i] is None and forms[i] != "none" and kinds[i] in CHARACTERS]
+    apart = [i for i in whole if sides[i].has_hangul]
     for i in apart:
         forms[i] = "nfd"
     if apart:

@@ -30,7 +30,7 @@ class Validation:
     Attributes:
         loss: Nats per target token, without label smoothing.
         bleu, chrf: sacreBLEU's, on the translated development lines.
-        accuracy: Percent of these lines that are exactly the reference.
+        accuracy: Percent of these lines that are exactly the reference, as ``s2s score`` counts them.
         samples: (source, reference, hypothesis) of a few lines.
         warnings: Signs that the training has collapsed, in words, with what to try.
     """
@@ -116,7 +116,7 @@ class Validator:
         hypotheses = translator.translate(self.sources, beam=self.options.validate_beam)
         shown = range(0, len(self.sources), max(1, len(self.sources) // max(1, self.options.samples)))
         samples = [(self.sources[i], self.references[i], hypotheses[i]) for i in shown]
-        exact = sum(h == r for h, r in zip(hypotheses, self.references, strict=True))
+        exact = sum(h.rstrip() == r.rstrip() for h, r in zip(hypotheses, self.references, strict=True))
         return Validation(
             loss=loss,
             bleu=sacrebleu.corpus_bleu(hypotheses, [self.references], force=True).score,

@@ -246,7 +246,7 @@ def test_what_was_unknown_before_an_interruption_is_told_after_it(
 ) -> None:
     translator = Translator.load(trained, precision="fp32", threads=1)
     translator.translate(["a zzz b", "yyy zzz"])
-    assert translator.unknown == {"zzz": 2, "yyy": 1}
+    assert translator.remarkable.unknown == {"zzz": 2, "yyy": 1}
     counts = translate._counts(translator)
     monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
     first = Partial(tmp_path / "out", {})
@@ -257,4 +257,4 @@ def test_what_was_unknown_before_an_interruption_is_told_after_it(
         other = Translator.load(trained, precision="fp32", threads=1)
         translate._recount(other, file.counts)
         file.skip(["a zzz b", "yyy zzz"])
-    assert other.unknown == translator.unknown
+    assert other.remarkable.unknown == translator.remarkable.unknown

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from s2scli.model.packed import has_int8
 from s2scli.runtime import has_fast_bf16, keep_kernels, keep_memory, set_up
+from s2scli.workers import Workers
 
 
 def test_what_the_user_sets_for_kernels_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +45,41 @@ def test_search_takes_the_fastest_format_and_training_what_it_can_train_in() -> 
     assert auto.description.endswith(f", {trained_in}")
     exact = set_up("cpu", "fp32", None)
     assert (exact.kind, exact.dtype) == ("fp32", torch.float32)
+
+
+def test_workers_use_the_threads_of_the_runtime_whatever_the_caller_has() -> None:
+    before = torch.get_num_threads()
+    runtime = replace(set_up("cpu", "fp32", None), threads=2)
+    here, seen = threading.get_ident(), []
+
+    def work(item: int) -> int:
+        seen.append(threading.get_ident())
+        time.sleep(0.05)
+        return item
+
+    torch.set_num_threads(1)
+    try:
+        with Workers(runtime) as workers:
+            assert [result() for result in workers.begin(work, [1])] == [1]
+            assert seen.pop() == here  # a single item has all threads
+            assert [result() for result in workers.begin(work, [1, 2, 3])] == [1, 2, 3]
+            assert len(set(seen)) == 2 and here not in seen
+            seen.clear()
+            waiting = workers.begin(work, range(100))
+            assert waiting[0]() == 0
+        assert len(seen) < 10  # what had not begun was left
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_threads_are_bound_to_cores_only_where_they_take_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound: list[frozenset[int]] = []
+    cores = [frozenset({0, 2}), frozenset({1, 3})]
+    monkeypatch.setattr("s2scli.workers.physical_cores", lambda: cores)
+    monkeypatch.setattr(os, "sched_setaffinity", lambda process, core: bound.append(core), raising=False)
+    for threads, expected in ((2, cores), (3, [])):
+        bound.clear()
+        with Workers(replace(set_up("cpu", "fp32", None), threads=threads)) as workers:
+            for result in workers.begin(lambda item: time.sleep(0.05), range(6)):
+                result()
+        assert sorted(bound, key=min) == expected

@@ -251,7 +251,7 @@ def test_errors_of_several_are_one() -> None:
     same = S2SError("the disk is full", where="/a", hint="Free some space.")
     error = seeds._failure(Path("my run"), {3: same, 1: same, 2: same}, "s2s train --resume")
     assert str(error) == (
-        "my run: trainings failed (seeds 1 to 3): the disk is full Free some space. "
+        "my run: trainings failed (seeds 1 to 3): the disk is full. Free some space. "
         "To go on with what has not ended: s2s train --resume"
     )
     two = seeds._failure(Path("run"), {1: same, 2: S2SError("another training is running")}, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -12,12 +13,13 @@ from reference_search import reference_search
 from test_model import KINDS, SOURCES, make
 from torch import Tensor
 
-from s2scli.config import BOS, EOS
+from s2scli.config import BOS, EOS, ModelConfig
 from s2scli.model import Hypothesis, SearchLimits, beam_search, forced_search, greedy_search
 from s2scli.model.batch import pad
 from s2scli.model.cells import Cells
 from s2scli.model.continuations import continuations, most_probable
 from s2scli.model.packed import Kind, has_int8, pack
+from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper, StepperState
 
@@ -162,6 +164,28 @@ def test_continuations_are_the_best_of_all(columns: int, k: int) -> None:
     assert torch.equal(everything.flatten(1).gather(1, where)[there], expected[there])
     assert torch.equal(cells.numbers(total).gather(1, found.parent)[there], found.hypothesis[there])
     assert all(len(set(row.tolist())) == k for row in where[:1])
+
+
+def test_threads_compute_one_table() -> None:
+    model = Seq2Seq(ModelConfig(source_vocab=9, target_vocab=4000, hidden=64, embedding=64)).eval()
+    (layer,) = Stepper(model, "fp32").layers
+    product, wholes = layer.from_embedding, []
+
+    def counted(x: Tensor) -> Tensor:
+        wholes.append(x.size(0))
+        return product(x)
+
+    layer.from_embedding = counted  # type: ignore[assignment]
+    for rows in (8, 8):
+        layer.prepare(rows, torch.float32)
+    assert layer.table is None
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda rows: layer.prepare(rows, torch.float32), [64] * 4))
+    assert wholes == [4000]
+    layer.table = None
+    for _ in range(4000 // 8 // 8):
+        layer.prepare(8, torch.float32)
+    assert layer.table is not None
 
 
 def test_the_most_probable_token_of_each_row() -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +107,11 @@ def test_as_many_lines_out_as_in(trained: Path, tmp_path: Path, kind: str) -> No
 
 def test_a_line_longer_than_training_is_translated_in_pieces(translator: Translator, trained: Path) -> None:
     assert translator.max_source_length == 6
-    before = translator.split_lines
+    before = translator.remarkable.split
     out = translator.translate(["a b c. d e f g. h a"])[0]
     parts = translator.translate(["a b c.", "d e f g.", "h a"])
     assert out == " ".join(parts)
-    assert translator.split_lines == before + 1
+    assert translator.remarkable.split == before + 1
     done = run_s2s("translate", "--run", trained, "--beam", 1, stdin="a b c d e f g h " * 6_250 + "\n")
     assert done.returncode == 0
     assert len(lines_of(done.stdout)) == 1
@@ -277,6 +278,35 @@ def test_memory_is_bounded_by_windows_not_by_the_input(translator: Translator) -
     for _ in range(100):
         next(stream)
     assert taken <= 100 + 4 * 16
+
+
+def test_the_next_window_is_begun_before_one_is_given(translator: Translator) -> None:
+    given: list[str] = []
+
+    def windows() -> Iterator[list[str]]:
+        for lines in (["a b", "c d"], ["e"], [], ["f g"], ["h"]):
+            given.append(" ".join(lines))
+            yield lines
+
+    options = SearchOptions(beam=1)
+    found = translator.windows(windows(), options, batch_size=1)
+    seen = [(lines, [best[0].text for best in translations], len(given)) for lines, translations in found]
+    # An empty window means that the next may take a while.
+    assert [(lines, read) for lines, _, read in seen] == [
+        (["a b", "c d"], 2),
+        (["e"], 3),
+        (["f g"], 5),
+        (["h"], 5),
+    ]
+    lines = [line for window, _, _ in seen for line in window]
+    assert [text for _, texts, _ in seen for text in texts] == translator.translate(lines, beam=1)
+
+
+def test_lines_that_are_no_text_are_refused_or_mended(translator: Translator) -> None:
+    for lines in ("a b c", [None], [b"a"]):
+        with pytest.raises(TypeError, match=r"brackets|is text, not"):
+            translator.translate(lines)  # type: ignore[arg-type]
+    assert translator.translate(["a \ud800 b"], beam=1) == translator.translate(["a \ufffd b"], beam=1)
 
 
 @pytest.mark.parametrize("kind", ["codepoint", "bpe", "word"])

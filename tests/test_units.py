@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,36 @@ def test_what_is_given_decides(tmp_path: Path) -> None:
     assert chosen(tmp_path, words, syllables) == ("bpe", "bpe")
     assert chosen(tmp_path, words, syllables, unit_tgt="symbol") == ("character", "symbol")
     assert chosen(tmp_path, text, text, unit_src="character") == ("character", "bpe")
+
+
+def test_characters_of_many_parts_are_taken_apart(tmp_path: Path) -> None:
+    letters, signs = "कखगघचछजझतथदधनपफबभमयरलवशसह", ["", "ा", "ि", "ी", "ु", "ू", "े", "ै", "ो", "ौ"]
+    draw = random.Random(1)
+    syllables = [[(draw.choice(letters), draw.choice(signs)) for _ in range(3)] for _ in range(500)]
+    words = ["".join(a + b for a, b in word) for word in syllables]
+    phones = [" ".join(str(letters.index(a)) for a, _ in word) for word in syllables]
+    assert chosen(tmp_path, words, phones) == ("codepoint", "symbol")
+    assert chosen(tmp_path, phones, words) == ("symbol", "codepoint")
+    assert chosen(tmp_path, words, phones, unit_src="character") == ("character", "symbol")
+    # A few letters with accents are not many.
+    french = [unicodedata.normalize("NFD", f"{w}{i}") for i, w in enumerate(stretched(WORDS_FR))]
+    assert chosen(tmp_path, french, stretched(PHONES)) == ("character", "symbol")
+
+
+def test_targets_in_no_normal_form_are_kept_as_they_are(tmp_path: Path) -> None:
+    words = stretched(WORDS_EN)
+    # Shadda is typed before the vowel, and stands behind it in both normal forms.
+    for target, form in (("\u0628\u0651\u064e", "none"), ("\u0628\u064e\u0651", "nfc"), ("e\u0301", "nfc")):
+        targets = [target * (1 + i % 4) for i in range(len(words))]
+        write_table(tmp_path / "t.tsv", list(zip(words, targets, strict=True)))
+        for options, expected in (
+            ({}, form),
+            ({"normalize_tgt": "nfc"}, "nfc"),
+            ({"normalize": "nfd"}, "nfd"),
+        ):
+            train = Parallel(parts=[Part(source=tmp_path / "t.tsv", columns="1,2")])
+            plan = choose(PreprocessOptions(**options), train, lambda event: None)
+            assert plan.target.normalize == expected, (target, options)
 
 
 def test_lemmas_of_two_words_are_strings_where_there_are_features(tmp_path: Path) -> None:

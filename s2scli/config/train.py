@@ -134,7 +134,8 @@ class TrainOptions(Options):
     )
     dropout_over_time: bool = option(
         True,
-        "Drop the same units at every time step (always so with --feed), but for the output layer.",
+        "Drop the same units at every time step, but for the output layer (in the decoder's states always so "
+        "with --feed).",
         "Regularisation",
     )
     recurrent_dropout: float = option(

@@ -155,13 +155,13 @@ class Seq2Seq(nn.Module):
         """The weights that one training step computes with.
 
         They are the parameters in the working precision, cast once a step instead of at each
-        use, with some recurrent weights dropped (Merity et al. 2018, section 2). Embeddings and
-        the output layer stay in fp32: their gradients add up many tokens.
+        use, with some recurrent weights dropped (Merity et al. 2018, section 2). Embeddings,
+        relative positions and the output layer stay in fp32: their gradients add up many tokens.
         """
         rate = self.config.recurrent_dropout
         weights: dict[str, Tensor] = {}
         for name, parameter in self.named_parameters():
-            if name.startswith("output.") or "embedding" in name:
+            if name.startswith("output.") or "embedding" in name or ".positions." in name:
                 continue
             value: Tensor = parameter
             if rate and self.training and name.endswith("weight_hh"):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+
 import torch
 from torch import Tensor
 
 from s2scli.model.packed import Kind, Multiply, pack
 from s2scli.model.rnn import RNNLayer
 
+_TABLE_ROWS = 64
+"""Hypotheses from which on a batch is worth computing the table of input projections."""
 _WORTH = 1 / 8
-"""Tokens that were projected one by one, as a share of the vocabulary, when its table is worth computing."""
+"""Tokens that were projected without it, as a share of the vocabulary, when it is worth computing anyway."""
 _TABLE_LIMIT = 1 << 28
 """Numbers in the largest table."""
 
@@ -36,6 +40,7 @@ class StepLayer:
         rest = w_ih[:, width:]
         self.embedding = embedding
         self.projected = 0
+        self._lock = threading.Lock()
         self.table: Tensor | None = None
         self.from_embedding: Multiply | None = None
         if embedding is not None:  # computed once, or for few rows: no reason for 8 bits
@@ -53,10 +58,12 @@ class StepLayer:
         """Compute the table, if with so many more hypotheses it becomes worth while."""
         if self.embedding is None or self.from_embedding is None or self.table is not None:
             return
-        self.projected += rows
         vocabulary = self.embedding.size(0)
-        if self.projected >= _WORTH * vocabulary and vocabulary * self.gates <= _TABLE_LIMIT:
-            self.table = self.from_embedding(self.embedding).to(dtype)
+        with self._lock:  # threads that search with the same model come here at the same time
+            self.projected += rows
+            worth = rows >= _TABLE_ROWS or self.projected >= _WORTH * vocabulary
+            if worth and self.table is None and vocabulary * self.gates <= _TABLE_LIMIT:
+                self.table = self.from_embedding(self.embedding).to(dtype)
 
     def _embedded(self, ids: Tensor) -> Tensor | None:
         """The gates' share (N, gates·h) of the embedded tokens (N,)."""

@@ -1,0 +1,108 @@
+"""Work done beside each other, by as many threads as torch may use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import torch
+
+from s2scli.runtime import Runtime
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def physical_cores() -> list[frozenset[int]]:
+    """The cores that this process may use, each as the numbers of its hardware threads."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [frozenset()] * (os.cpu_count() or 1)
+    allowed = os.sched_getaffinity(0)
+    cores = set()
+    for cpu in allowed:
+        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings")
+        try:
+            mask = int(path.read_text().replace(",", ""), 16)
+        except (OSError, ValueError):  # not Linux, or hidden from us
+            mask = 0
+        cores.add(frozenset(n for n in allowed if n == cpu or mask >> n & 1))
+    return sorted(cores, key=min)
+
+
+class Workers:
+    """Threads for work of many small steps, each of which makes its own steps with one thread.
+
+    That gains more than several threads in each step, which wait for each other at every one of them. While
+    there are such threads, torch uses one thread elsewhere too; leaving the context ends them.
+
+    Args:
+        runtime: What computes. On a GPU one piece of work comes after the other.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        # What torch says of the calling thread depends on what others did when it began.
+        self._most = runtime.threads if runtime.device.type == "cpu" else 1
+        self._pool: ThreadPoolExecutor | None = None
+        self._context = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.rest()
+
+    def rest(self) -> None:
+        """End the threads; what they have not begun is not done. The next work begins new ones."""
+        self._pool = None
+        self._context.close()
+
+    def begin(self, work: Callable[[T], R], items: Iterable[T]) -> list[Callable[[], R]]:
+        """Begin work on each item.
+
+        Returns:
+            For each item what waits for its result and gives it, to be called once. A single item is worked
+            on only then, by the caller with all threads, if nobody else is at work.
+        """
+        items = list(items)
+        if self._pool is None and min(len(items), self._most) > 1:
+            self._context.enter_context(_single_threaded())
+            self._pool = ThreadPoolExecutor(self._most, initializer=_Cores(self._most).take)
+            self._context.callback(self._pool.shutdown, cancel_futures=True)
+        if self._pool is None:
+            return [partial(work, item) for item in items]
+        return [self._pool.submit(work, item).result for item in items]
+
+
+class _Cores:
+    """Gives each new thread a core of its own: left alone, two were seen to share one while another idled.
+
+    Only where they take all cores: on a part of them, another command might be bound to the same.
+    """
+
+    def __init__(self, threads: int) -> None:
+        cores = physical_cores()
+        self._free = [core for core in cores if core] if threads == len(cores) else []
+        self._lock = threading.Lock()
+
+    def take(self) -> None:
+        """Bind the calling thread, and let torch use no other threads in it."""
+        torch.set_num_threads(1)
+        with self._lock:
+            if self._free:
+                os.sched_setaffinity(0, self._free.pop())
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
