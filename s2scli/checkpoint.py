@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,15 +19,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import s2scli
-from s2scli.config import ModelConfig
+from s2scli.config import ModelConfig, TrainOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, silent
 from s2scli.files import atomic_path, os_error, write_json_atomic
 from s2scli.lexicon import lexicon_path
 from s2scli.model import Seq2Seq
 from s2scli.model.shortlist import Shortlist
+from s2scli.resolve import check_range, convert
 from s2scli.runfolder import members
 from s2scli.tokenizer import Tokenizer
+from s2scli.vocabulary import SPECIALS
 
 FORMAT = 1
 """Version of the model directory and of the training state; a newer one is refused."""
@@ -163,15 +165,26 @@ def read_info(folder: Path) -> ModelInfo:
         raise S2SError(
             "the file is missing", where=str(path), hint="Name a run folder or model directory."
         ) from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise S2SError("this is not the configuration of a model", where=str(path)) from error
     check_format(version, path)
     try:
-        return ModelInfo(
-            model=ModelConfig(**content["model"]), max_source_length=int(content["max_source_length"])
-        )
+        longest = convert(content["max_source_length"], int, "max_source_length")
+        return ModelInfo(model=_architecture(content["model"]), max_source_length=longest)
     except (TypeError, ValueError, KeyError, UsageError) as error:
         raise S2SError(f"the configuration of the model is damaged: {error}", where=str(path)) from error
+
+
+def _architecture(content: Mapping[str, Any]) -> ModelConfig:
+    """The architecture, its values of the right kinds and not larger than any training makes them."""
+    for name, kind in get_type_hints(ModelConfig).items():
+        if name in content:
+            value = convert(content[name], kind, name)
+            if name in TrainOptions.__dataclass_fields__:
+                check_range(TrainOptions, name, value, name)
+            elif not len(SPECIALS) <= value < 2**31:
+                raise ValueError(f"{name}: {value} is out of range")
+    return ModelConfig(**content)
 
 
 def check_format(version: object, path: Path) -> None:
@@ -195,6 +208,8 @@ def load_weights(model: Seq2Seq, weights: Mapping[str, Tensor], path: Path) -> N
         raise S2SError(f"the weights do not belong to config.json ('{odd}')", where=str(path))
     with torch.no_grad():
         for name, parameter in expected.items():
+            if weights[name].dtype != torch.float32:
+                raise S2SError(f"weight '{name}' is not in 32-bit floating point", where=str(path))
             if parameter.shape != weights[name].shape:
                 shapes = f"{tuple(weights[name].shape)}, expected {tuple(parameter.shape)}"
                 raise S2SError(f"weight '{name}' has shape {shapes}", where=str(path))

@@ -16,6 +16,8 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, silent
 from s2scli.files import is_special, lock, os_error, write_json_atomic
 
+_LONGEST_NAME = 255 - 20
+"""Bytes of a file name, less those that make it a temporary one."""
 SAVE_SECONDS = 2.0
 """The least time between two notes of how far the file has come; a kill costs the work since the last one."""
 
@@ -92,6 +94,7 @@ class Partial:
             self._handle = self.path.open("wb")
             return
         self._handle = self._locked()
+        self._check_name()  # not only when there is something to note
         self._saved = self._announced and self.note.exists()
         # A note without its file was left by a command that was killed right after its last move.
         done = Note.read(self.note) if self._saved and not force else None
@@ -108,6 +111,11 @@ class Partial:
             self._saved = False
         self._handle.truncate(self._bytes)
         self._handle.seek(self._bytes)
+
+    def _check_name(self) -> None:
+        # The note is written under a name that is longer still.
+        if not self.special and len(os.fsencode(self.note.name)) > _LONGEST_NAME:
+            raise S2SError("this name is too long", where=str(self.path), hint="Choose a shorter one.")
 
     def _go_on(self, done: Note) -> None:
         differing = sorted(k for k in self.settings if done.settings.get(k) != self.settings[k])
@@ -225,8 +233,15 @@ def announced(path: Path) -> Iterator[None]:
         yield
     except Exception:
         if ours and not sign.note.exists():
-            sign.file.unlink(missing_ok=True)
+            _remove_unless_used(sign.file)
         raise
+
+
+def _remove_unless_used(path: Path) -> None:
+    """Remove a file that nobody has locked: by now another command may write it."""
+    with suppress(OSError), path.open("r+b") as file:
+        if lock(file):
+            path.unlink()
 
 
 @contextmanager

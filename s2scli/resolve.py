@@ -31,7 +31,7 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def _convert(value: Any, kind: Any, where: str) -> Any:
+def convert(value: Any, kind: Any, where: str) -> Any:
     """A TOML (or Python) value as the declared type, or an error that names the place."""
     kind, optional = is_optional(kind)
     if value is None and optional:
@@ -44,7 +44,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         return value
     if get_origin(kind) is tuple:
         items = value if isinstance(value, (list, tuple)) else [value]
-        return tuple(_convert(item, get_args(kind)[0], where) for item in items)
+        return tuple(convert(item, get_args(kind)[0], where) for item in items)
     if kind is Path and isinstance(value, (str, Path)):
         return Path(value)
     if kind is bool and isinstance(value, bool):
@@ -52,7 +52,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) < 1e300 else math.inf  # which is refused
     if kind is str and isinstance(value, str):
         return value
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
@@ -69,7 +69,7 @@ def check_range(cls: type[Any], name: str, value: Any, where: str) -> None:
     low, high = metadata["low"], metadata["high"]
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         return
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{value} is not a number to work with", where=where)
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = (
@@ -79,7 +79,8 @@ def check_range(cls: type[Any], name: str, value: Any, where: str) -> None:
             if low is None
             else f"from {_plain(low)} to {_plain(high)}"
         )
-        raise UsageError(f"{value:g} is out of range", where=where, hint=f"It must be {bounds}.")
+        shown = f"{value:g}" if abs(value) < 1e300 else "a number of many digits"
+        raise UsageError(f"{shown} is out of range", where=where, hint=f"It must be {bounds}.")
 
 
 def build(
@@ -102,7 +103,7 @@ def build(
         place = (where or {}).get(name, flag(name))
         if name not in known:
             raise UsageError(f"there is no option '{name}'", where=place, hint=nearest(name, known))
-        value = _convert(raw, hints[name], place)
+        value = convert(raw, hints[name], place)
         check_range(cls, name, value, place)
         values[name] = value
     options = cls(**values)
@@ -124,7 +125,7 @@ def read_toml(path: Path, command: str) -> tuple[dict[str, Any], dict[str, str]]
             content = tomllib.load(file)
     except UnicodeDecodeError as error:
         raise UsageError("the file is not UTF-8 text", where=str(path)) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end
         raise UsageError(f"this is not valid TOML: {error}", where=str(path)) from error
     names = {c: {f.name for f in fields(cls)} for c, cls in COMMANDS.items()}
     everywhere = set().union(*names.values())

@@ -150,6 +150,39 @@ def _settle(run: Path) -> None:
     _remove(replaced)
 
 
+@contextmanager
+def replacing_models(run: Path) -> Iterator[None]:
+    """Put the models and the training state of a run aside, but not its data.
+
+    They go if the block succeeds, and come back if it does not.
+
+    Raises:
+        S2SError: One of several seeds is just being trained.
+    """
+    aside = run / ".replaced"
+    with ExitStack() as stack:
+        for member in members(run):
+            stack.enter_context(locked(member))
+        _remove(aside)
+        aside.mkdir()
+        _move(run, aside)
+    try:
+        yield
+    except BaseException:
+        for name in MODELS:
+            _remove(run / name)
+        _move(aside, run)
+        raise
+    finally:
+        _remove(aside)
+
+
+def _move(from_folder: Path, to_folder: Path) -> None:
+    for name in MODELS:
+        if _exists(from_folder / name):
+            (from_folder / name).rename(to_folder / name)
+
+
 def _exists(path: Path) -> bool:
     """Whether the name is taken, be it by a link that leads nowhere."""
     return path.exists() or path.is_symlink()

@@ -254,7 +254,7 @@ def run(options: ScoreOptions, listen: Listener) -> None:
     sys.stdout.flush()
     for line in lines:
         # Like translations, lines of data are UTF-8 whatever the screen is.
-        sys.stdout.buffer.write(line.encode() + b"\n")
+        sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from s2scli.crew import Crew, places
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, TrainingEnded, WhileItLasts, silent
 from s2scli.resolve import checked
-from s2scli.runfolder import data_folder, locked, members
+from s2scli.runfolder import data_folder, locked, members, replacing_models
 from s2scli.runtime import set_up
 from s2scli.several import SeedsEnded, SeedsStarted, Standing, seed_list
 from s2scli.train import (
@@ -63,10 +64,9 @@ def train_seeds(options: TrainOptions, listen: Listener = silent) -> SeedsEnded:
         jobs, like = _going_on(options) if options.resume else (_anew(options), options)
         on_gpu = set_up(like.device, like.precision, None).device.type == "cuda"
         read_inputs(like)  # what is wrong with the data or the options is said once, and before anything goes
-        if not options.resume:
-            trainingstate.remove_models(options.run)
-        for job in jobs:
-            job.run.mkdir(parents=True, exist_ok=True)  # so that those that never begin are known too
+        with nullcontext() if options.resume else replacing_models(options.run):
+            for job in jobs:
+                job.run.mkdir(parents=True, exist_ok=True)  # so that those that never begin are known too
         outcomes: dict[int, TrainingEnded | S2SError] = {}
         if jobs:
             where = places(len(jobs), options.threads, on_gpu=on_gpu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import stat
 import sys
 import threading
@@ -116,7 +117,7 @@ def raw_lines(handle: int) -> Iterator[bytes]:
     keep the program from ending.
     """
     begun: list[bytes] = []
-    while block := os.read(handle, 1 << 16):
+    while block := _read(handle):
         first, *more = block.split(b"\n")
         begun.append(first)
         for part in more:
@@ -124,3 +125,12 @@ def raw_lines(handle: int) -> Iterator[bytes]:
             begun = [part]
     if rest := b"".join(begun):
         yield rest
+
+
+def _read(handle: int) -> bytes:
+    """What is there next; nothing at the end."""
+    while True:
+        try:
+            return os.read(handle, 1 << 16)
+        except BlockingIOError:  # whoever opened it did not want to wait, but we do
+            select.select([handle], [], [])

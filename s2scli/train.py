@@ -22,7 +22,7 @@ from s2scli.meter import Stop
 from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, checked, flag
-from s2scli.runfolder import data_folder, locked, trained
+from s2scli.runfolder import data_folder, locked, replacing_models, trained
 from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
@@ -196,13 +196,12 @@ def _train(
     recording: AbstractContextManager[Listener] = nullcontext(silent)
     if peers.first:
         trainingstate.remove_leftovers(folder)
-        if not options.resume:
-            trainingstate.remove_models(folder)
-        for name in ("best", "last"):
-            checkpoint.create_model_directory(folder / name, info, tokenizer)
-            copy_lexicon(find_data(folder), folder / name)
-        if not options.resume:
-            trainer.save()
+        with nullcontext() if options.resume else replacing_models(folder):
+            for name in ("best", "last"):
+                checkpoint.create_model_directory(folder / name, info, tokenizer)
+                copy_lexicon(find_data(folder), folder / name)
+            if not options.resume:
+                trainer.save()
         if torchrun.launched():
             (folder / BEGUN).touch()
         recording = Recorder(folder, options.tensorboard, trainer.position.step, listen)

@@ -45,6 +45,20 @@ class Position:
     ended: str | None = None
     """Why the training ended, if it has."""
 
+    def check(self) -> None:
+        """Raise ValueError if one of the values is not what it should be."""
+        for name, value in vars(self).items():
+            whole, optional = name in ("step", "epoch", "cursor", "waited", "best_step"), "best" in name
+            kinds = (str,) if name == "ended" else (int,) if whole else (int, float)
+            if value is None and (optional or name == "ended"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise ValueError(f"{name}: {value!r}")
+            if not isinstance(value, str) and (
+                not math.isfinite(value) or (value < 0 and name not in ("best_score", "best_loss"))
+            ):
+                raise ValueError(f"{name}: {value!r}")
+
 
 _AVERAGE_EVERY = 4
 """Updates from one to the next that the moving average takes in: each costs a pass over all weights."""
@@ -216,8 +230,10 @@ class Trainer:
         tensors, progress = trainingstate.load_state(self.folder / "state")
         try:
             self._restore(tensors, progress, path)
-        except (KeyError, TypeError, ValueError) as error:
-            raise S2SError(f"the state of the training is damaged ({error})", where=str(path)) from error
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            hint = "Start anew with s2s train --force."
+            what = f"the state of the training is damaged ({error})"
+            raise S2SError(what, where=str(path), hint=hint) from error
 
     def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any], path: Path) -> None:
 
@@ -231,8 +247,15 @@ class Trainer:
         for name, tensor in part("optimizer.").items():
             i, key = name.split(".", 1)
             state.setdefault(int(i), {})[key] = tensor
+        # The optimiser would take any, and read memory that is not its own.
+        for number, values in state.items():
+            shapes = {name: tuple(value.shape) for name, value in values.items()}
+            whole = tuple(self.parameters[number].shape)
+            if shapes != {"step": (), "exp_avg": whole, "exp_avg_sq": whole}:
+                raise ValueError(f"the optimiser's state of weight {number}")
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors and self.runtime.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.runtime.device)
         self.position = Position(**progress["position"])
+        self.position.check()

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from torch import Tensor
 
 from s2scli.checkpoint import FORMAT, check_format, load_tensors, opened, save_tensors
 from s2scli.errors import S2SError
-from s2scli.runfolder import MODELS, locked, members
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
@@ -42,29 +39,12 @@ def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
     try:
         progress: dict[str, Any] = json.loads(metadata["state"])
         version = progress["format"]
+        if not (isinstance(progress["options"], dict) and isinstance(progress["chosen"], list)):
+            raise TypeError
     except (KeyError, TypeError, ValueError) as error:
         raise S2SError("this is not the state of a training", where=str(path)) from error
     check_format(version, path)
     return progress
-
-
-def remove_models(run: Path) -> None:
-    """Delete the models and the training state of a run, but not its data.
-
-    Raises:
-        S2SError: One of several seeds is just being trained.
-    """
-    with ExitStack() as stack:
-        for member in members(run):
-            stack.enter_context(locked(member))
-        for member in members(run):
-            remove_models(member)  # its state before its models, like everything here
-        for name in MODELS:
-            path = run / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
 
 
 def remove_leftovers(run: Path) -> None:

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from conftest import SMALL, copy_run, quiet, run_s2s
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from s2scli import Translator
+from s2scli.config import TrainOptions
+from s2scli.errors import S2SError
+from s2scli.events import silent
+from s2scli.meter import Stop
+from s2scli.partial import Partial, announced
+from s2scli.train import train
 
 NOBODY = 65534
 
@@ -139,3 +153,154 @@ def test_a_misspelt_key_in_the_file_is_named(prepared: Path, tmp_path: Path) -> 
     done = run_s2s("train", "--run", prepared, cwd=tmp_path)
     assert done.returncode == 2
     assert "s2s.toml" in done.stderr and "hidden" in done.stderr
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_forced_training_that_cannot_begin_leaves_the_old_one(
+    linked: bool, trained: Path, tmp_path: Path
+) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    if linked:
+        (run / "best").rename(tmp_path / "elsewhere")
+        (run / "best").symlink_to(tmp_path / "elsewhere")
+    before = contents(run)
+    options = ["train", "--run", run, *SMALL, "--hidden", 64, "--max-steps", 2, "--force"]
+    code, said = limited(options, file_size_limit(3_000))
+    assert code == 1 and "larger than allowed" in said, said
+    assert contents(run) == before
+    assert (run / "best").is_symlink() is linked
+    done = run_s2s(*options)
+    assert done.returncode == 0, done.stderr
+    assert not (run / "best").is_symlink() and not (run / ".replaced").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("optimizer.0.exp_avg", lambda tensor: tensor.flatten()[:1].clone()),
+        ("optimizer.1.exp_avg_sq", None),
+        ("optimizer.2.step", lambda tensor: tensor.repeat(2)),
+        ("random", lambda tensor: tensor[:100].clone()),
+        ("options", lambda progress: {**progress, "options": []}),
+        ("chosen", lambda progress: {k: v for k, v in progress.items() if k != "chosen"}),
+        ("step", lambda progress: {**progress, "position": {**progress["position"], "step": -5}}),
+        ("elapsed", lambda progress: {**progress, "position": {**progress["position"], "elapsed": "x"}}),
+    ],
+)
+def test_a_damaged_state_is_named(
+    name: str, damage: Callable[[Any], Any] | None, trained: Path, tmp_path: Path
+) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    path = run / "state" / "training.safetensors"
+    with safe_open(path, framework="pt") as file:
+        progress = json.loads(file.metadata()["state"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if damage is None:
+        del tensors[name]
+    elif name in tensors:
+        tensors[name] = damage(tensors[name])
+    else:
+        progress = damage(progress)
+    save_file(tensors, path, {"state": json.dumps(progress)})
+    with pytest.raises(S2SError, match=r"state of (the|a) training"):
+        train(TrainOptions(run=run, resume=True, max_steps=310), silent, Stop())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("embedding", -1),
+        ("embedding", True),
+        ("hidden", 10**30),
+        ("encoder_layers", 3_000_000),
+        ("encoder_layers", []),
+        ("source_vocab", 10**12),
+        ("cell", "rnn"),
+        ("dropout", "much"),
+        ("max_source_length", 3.7),
+    ],
+)
+def test_a_damaged_configuration_is_named(key: str, value: object, trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    path = run / "best" / "config.json"
+    content = json.loads(path.read_text())
+    (content if key in content else content["model"])[key] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(S2SError, match="the configuration of the model is damaged: .*" + key):
+        Translator.load(run)
+
+
+def test_weights_of_another_number_format_are_refused(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    path = run / "best" / "model.safetensors"
+    weights = load_file(path)
+    save_file({name: weight.to(torch.int32) for name, weight in weights.items()}, path)
+    with pytest.raises(S2SError, match="is not in 32-bit floating point"):
+        Translator.load(run)
+
+
+def test_a_refused_translation_leaves_what_another_writes(trained: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_text("old")
+    other = Partial(path, {})
+
+    def refused() -> None:
+        with announced(path):  # has looked before the other began
+            other.file.unlink()
+            other.open(resume=False, force=True)
+            other.write(b"new")
+            raise S2SError("another translation is writing this file")
+
+    with pytest.raises(S2SError):
+        refused()
+    other.finish()
+    assert path.read_text() == "new"
+    with pytest.raises(S2SError), announced(path):
+        raise S2SError("something else")
+    assert not list(tmp_path.glob(".out*"))
+
+
+def test_a_name_too_long_for_the_notes_is_refused_at_once(trained: Path, tmp_path: Path) -> None:
+    output = tmp_path / ("번" * 77)
+    done = run_s2s("translate", "--run", trained, "--output", output, stdin="a\n")
+    assert done.returncode == 1 and "name is too long" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_input_that_does_not_want_to_wait_is_waited_for(trained: Path) -> None:
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    command = [sys.executable, "-m", "s2scli", "translate", "--run", str(trained), "--threads", "1"]
+    with subprocess.Popen(command, stdin=read, stdout=subprocess.PIPE, env=quiet()) as process:
+        os.close(read)
+        time.sleep(3)
+        os.write(write, b"a b\n" * 3)
+        os.close(write)
+        assert process.stdout is not None
+        assert len(process.stdout.read().splitlines()) == 3
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "text", [f"threads = {'9' * 400}", f"threads = {'9' * 5000}", "run = " + "[" * 100_000]
+)
+def test_numbers_and_nesting_beyond_all_measure_are_usage_errors(text: str, tmp_path: Path) -> None:
+    (tmp_path / "s2s.toml").write_text(text)
+    done = run_s2s("translate", cwd=tmp_path, stdin="a\n")
+    assert done.returncode == 2 and "s2s.toml" in done.stderr, done.stderr
+    done = run_s2s("train", "--hidden", "9" * 400, cwd=tmp_path.parent)
+    assert done.returncode == 2 and "--hidden" in done.stderr, done.stderr
+
+
+def test_a_file_name_that_is_no_text_is_written_as_it_is(tmp_path: Path) -> None:
+    name = os.fsdecode(b"a\xff")
+    (tmp_path / name).write_text("a b\n")
+    (tmp_path / "ref").write_text("a b\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "s2scli", "score", name, "--ref", "ref", "--per-line", "--metric", "chrf"],
+        cwd=tmp_path,
+        capture_output=True,
+        env=quiet(),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
