@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import s2scli
-from s2scli.config import ModelConfig, TrainOptions
+from s2scli.config import ModelConfig, TrainOptions, TranslateOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, silent
 from s2scli.files import atomic_path, os_error, write_json_atomic
@@ -29,6 +29,7 @@ from s2scli.model.shortlist import Shortlist
 from s2scli.resolve import check_range, convert
 from s2scli.runfolder import members
 from s2scli.tokenizer import Tokenizer
+from s2scli.translation import LENGTH_RATIO
 from s2scli.vocabulary import SPECIALS
 
 FORMAT = 1
@@ -42,10 +43,12 @@ class ModelInfo:
     Attributes:
         model: The architecture.
         max_source_length: Longest source, in tokens without EOS, that the model was trained on.
+        length_ratio: Target tokens for each source token that a translation may have, beside ten more.
     """
 
     model: ModelConfig
     max_source_length: int
+    length_ratio: float = LENGTH_RATIO
 
 
 def find_model(path: Path) -> Path:
@@ -137,6 +140,7 @@ def create_model_directory(folder: Path, info: ModelInfo, tokenizer: Tokenizer) 
         "s2scli": s2scli.__version__,
         "model": asdict(info.model),
         "max_source_length": info.max_source_length,
+        "length_ratio": info.length_ratio,
     }
     write_json_atomic(folder / "config.json", content)
 
@@ -170,7 +174,9 @@ def read_info(folder: Path) -> ModelInfo:
     check_format(version, path)
     try:
         longest = convert(content["max_source_length"], int, "max_source_length")
-        return ModelInfo(model=_architecture(content["model"]), max_source_length=longest)
+        ratio = convert(content.get("length_ratio", LENGTH_RATIO), float, "length_ratio")
+        check_range(TranslateOptions, "max_length_ratio", ratio, "length_ratio")
+        return ModelInfo(model=_architecture(content["model"]), max_source_length=longest, length_ratio=ratio)
     except (TypeError, ValueError, KeyError, UsageError) as error:
         raise S2SError(f"the configuration of the model is damaged: {error}", where=str(path)) from error
 
@@ -242,11 +248,11 @@ def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
     return model.eval(), tokenizer, info
 
 
-def load_models(folders: Sequence[Path]) -> tuple[list[Seq2Seq], Tokenizer, int]:
+def load_models(folders: Sequence[Path]) -> tuple[list[Seq2Seq], Tokenizer, list[ModelInfo]]:
     """Models that are to be used together (fp32, CPU).
 
     Returns:
-        The models, their tokenizer, and the longest source that all of them were trained on.
+        The models, their tokenizer, and what each says of itself.
 
     Raises:
         S2SError: Their tokenizers differ, so that the same ids are not the same tokens.
@@ -261,7 +267,7 @@ def load_models(folders: Sequence[Path]) -> tuple[list[Seq2Seq], Tokenizer, int]
                 hint="Train them on the same preprocessed data, or name one of them.",
             )
     models, tokenizers, infos = zip(*loaded, strict=True)
-    return list(models), tokenizers[0], min(info.max_source_length for info in infos)
+    return list(models), tokenizers[0], list(infos)
 
 
 def load_shortlist(path: Path, size: int, device: torch.device) -> Shortlist:

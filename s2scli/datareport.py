@@ -109,7 +109,7 @@ def _warn(
     listen: Listener, name: str, overlap: int, blanks: int, long: int, max_length: int, pairs: int
 ) -> None:
     if blanks:
-        text = f"{blanks:,} of {pairs:,} {name} pairs are blank on a side; they are kept"
+        text = f"{blanks:,} of {pairs:,} {name} pairs are blank on a side; they are kept, and scored"
         listen(Notice(text=text, warning=True))
     if overlap:
         text = (

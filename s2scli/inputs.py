@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from pathlib import Path
 
 from s2scli.config import PreprocessOptions
@@ -15,8 +16,10 @@ SPLITS = ("train", "dev", "test")
 """The sets, in the order of their numbers in `s2scli.selection`."""
 
 
-_TAGS = re.compile(r"[A-Z0-9][\w.+/()-]*(;[\w.+/()-]+)+")
+_TAGS = re.compile(r"[A-Z0-9][\w.+/(){},-]*(;[\w.+/(){},-]+)+")
 """Features such as ``V;PST``."""
+_ROWS_SEEN = 3
+"""Rows of a table that are looked at for features; the first may name its columns."""
 
 
 def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Parallel]:
@@ -50,14 +53,24 @@ def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Paral
 
 
 def _hint_at_features(options: PreprocessOptions, listen: Listener) -> None:
-    """Say so if the first row of a table seems to hold features that nothing reads."""
+    """Say so if the first rows of a table seem to hold features that nothing reads as such."""
     if not options.train or options.sets("columns"):
         return
-    first = next(iter(Lines(options.train[0], replace_invalid=True)), "")
-    fields = first.split("\t")
-    if len(fields) > 2 and _TAGS.fullmatch(fields[2]):
-        text = f"The third column, such as {fields[2]}, is not read; --columns 1,2,3 takes it for features"
-        listen(Notice(text=text, warning=True))
+    for line in islice(Lines(options.train[0], replace_invalid=True), _ROWS_SEEN):
+        fields = line.split("\t")
+        found = [i for i in (1, 2) if len(fields) > 2 and _TAGS.fullmatch(fields[i])]
+        if found:
+            column, taken, right = (
+                ("third", "is not read", "1,2,3")
+                if found == [2]
+                else ("second", "is taken for the target", "1,3,2")
+            )
+            text = (
+                f"The {column} column, such as {fields[found[0]]}, {taken}; --columns {right} takes it for "
+                "features"
+            )
+            listen(Notice(text=text, warning=True))
+            return
 
 
 def _parts(options: PreprocessOptions, split: str) -> list[Part]:

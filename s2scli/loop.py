@@ -128,8 +128,10 @@ class Loop:
         self._check(float(norm), "gradient")
         elapsed = self.meter.clock.seconds
         remaining = elapsed * (1 - progress) / progress if progress > 0 else None
+        projected = self.projected
         if remaining is not None and not self.projected and self.position.step >= PROJECT_AFTER:
             self.projected = True
+        if self.projected and not projected and remaining is not None and remaining > 30:
             minutes = f"{remaining / 60:,.0f}" if remaining > 90 else f"{remaining / 60:.1f}"
             early = ", or end early" if self.options.patience is not None else ""
             self.listen(Notice(text=f"At this speed it will take {minutes} more minutes{early}."))

@@ -9,10 +9,12 @@ import numpy as np
 from s2scli.errors import counted
 from s2scli.events import Listener, Notice
 from s2scli.pages.maps import AttentionMap
-from s2scli.plot import draw_maps, most_maps
+from s2scli.plot import PAGE, draw_maps, most_maps
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import Translation
 
+MOST_TOKENS = 200
+"""Tokens on a side of a picture, at most: nobody could read more, and each cell is drawn by itself."""
 END = "⏎"
 """The label of EOS."""
 
@@ -62,12 +64,14 @@ class AttentionPictures:
     def __init__(self, path: Path, tokenizer: Tokenizer) -> None:
         self.path, self.tokenizer = path, tokenizer
         self.maps: list[AttentionMap] = []
-        self.blank = self.beyond = 0
+        self.blank = self.beyond = self.large = 0
 
     def add(self, number: int, line: str, translation: Translation) -> None:
         """Take the line of this number, from 1."""
         if not translation.pieces:
             self.blank += 1
+        elif self.path.suffix.lower() != PAGE and _tokens(translation) > MOST_TOKENS:
+            self.large += 1
         elif len(self.maps) == most_maps(self.path):
             self.beyond += 1
         else:
@@ -75,8 +79,13 @@ class AttentionPictures:
 
     def draw(self, listen: Listener) -> None:
         """Write the file, and tell which lines are in it."""
+        large = ""
+        if self.large:
+            lines = counted(self.large, "line")
+            large = f" Of more than {MOST_TOKENS} tokens, and left out: {lines}; a {PAGE} page holds them."
         if not self.maps:
-            listen(Notice(text="There was no line whose attention could be drawn.", warning=True))
+            text = f"There was no line whose attention could be drawn.{large}"
+            listen(Notice(text=text, warning=True))
             return
         draw_maps(self.maps, self.path)
         drawn = len(self.maps)
@@ -88,4 +97,10 @@ class AttentionPictures:
             )
         if self.blank:
             text += f" Blank, and without attention: {counted(self.blank, 'line')}."
-        listen(Notice(text=text, warning=bool(self.beyond)))
+        listen(Notice(text=text + large, warning=bool(self.beyond or self.large)))
+
+
+def _tokens(translation: Translation) -> int:
+    """The longer side of the map of a translation, roughly."""
+    pieces = translation.pieces
+    return max(sum(len(p.source) for p in pieces), sum(len(p.hypothesis.tokens) for p in pieces))

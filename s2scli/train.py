@@ -27,6 +27,7 @@ from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 from s2scli.trainer import Trainer
+from s2scli.translation import length_ratio
 from s2scli.validate import HeldOut, Validator
 
 LIMITS = ("epochs", "max_steps", "max_minutes", "patience")
@@ -184,9 +185,12 @@ def _train(
     recipe = peers.of_first(lambda: inputs.recipe)
     keep_kernels()
     longest = (int(data.source_lengths.max()), int(data.target_lengths.max()))
-    info = checkpoint.ModelInfo(model=recipe.model, max_source_length=longest[0])
+    ratio = length_ratio(data.source_lengths, data.target_lengths)
+    info = checkpoint.ModelInfo(model=recipe.model, max_source_length=longest[0], length_ratio=ratio)
     trainer = Trainer(recipe, data, folder, runtime, fingerprint, peers)
-    validator = Validator(tokenizer, inputs.dev, inputs.held_out, longest, recipe.options, runtime, listen)
+    validator = Validator(
+        tokenizer, inputs.dev, inputs.held_out, longest, recipe.options, runtime, listen, ratio
+    )
     if options.resume:
         trainer.restore()
         if not (folder / "best" / "model.safetensors").exists():

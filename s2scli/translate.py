@@ -55,9 +55,9 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         attention=options.alignments or options.attention_plot is not None,
     )
     # What can be said before the model is loaded, is.
+    source = Source(options.input)
     if _is_done(options, listen):
         return
-    source = Source(options.input)
     if options.attention_plot is not None:
         from s2scli.plot import check_path
 
@@ -196,7 +196,9 @@ def _is_done(options: TranslateOptions, listen: Listener) -> bool:
         if not options.resume:
             raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")
         if not Partial(path, {}).file.exists():
-            listen(Notice(text=f"There is nothing left to do: {path} is complete."))
+            find_models(options.run)  # what is not there is an error, whatever is left to do
+            text = f"There is nothing left to do: {path} is there, and nothing says that it was interrupted."
+            listen(Notice(text=f"{text} (It is not compared with the input; --force translates anew.)"))
             return True
     return False
 

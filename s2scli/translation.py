@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+import numpy as np
+from numpy.typing import NDArray
+
 from s2scli.config import TranslateOptions
 from s2scli.errors import UsageError
 from s2scli.model import Hypothesis
 from s2scli.resolve import check_range, flag
+
+LENGTH_RATIO = 3.0
+"""Target tokens for each source token that a hypothesis may have, at least…"""
+SLACK = 10
+"""…and beyond the ratio, so that very short sources are not cut."""
+
+
+def length_ratio(source_lengths: NDArray[np.integer], target_lengths: NDArray[np.integer]) -> float:
+    """The ratio that leaves room for 999 of 1,000 targets of the training pairs, and a fifth more.
+
+    Some strings are much longer on the other side: numbers in words, abbreviations, names of emoji.
+
+    Args:
+        source_lengths: Tokens without EOS.
+        target_lengths: Of the same pairs.
+    """
+    needed = (target_lengths.astype(np.int64) + 1 - SLACK) / (source_lengths.astype(np.int64) + 1)
+    return max(LENGTH_RATIO, round(1.2 * float(np.quantile(needed, 0.999)), 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +40,7 @@ class SearchOptions:
     length_penalty: float = 1.0
     no_repeat_ngram: int = 0
     beam_threshold: float | None = None
-    max_length_ratio: float = 3.0
+    max_length_ratio: float | None = None
     sample: bool = False
     temperature: float = 1.0
     top_k: int = 0

@@ -30,7 +30,7 @@ from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
 from s2scli.runtime import Runtime, exponentials, keep_kernels, set_up
 from s2scli.tokenizer import Tokenizer
-from s2scli.translation import Piece, SearchOptions, Translation
+from s2scli.translation import LENGTH_RATIO, SLACK, Piece, SearchOptions, Translation
 from s2scli.window import Place, Remarkable, Window
 from s2scli.workers import Workers
 
@@ -40,8 +40,6 @@ _FEW_SYMBOLS = 1000
 """Tokens of a vocabulary whose logits cost little beside the rest of a step."""
 _THRESHOLD = 4.0
 """Nats that cost 1.2 % of the translations a change, and no BLEU (docs/experiments.md)."""
-_SLACK = 10
-"""Tokens that a hypothesis may have beyond the ratio, so that very short sources are not cut."""
 
 
 __all__ = ["WINDOW_BATCHES", "Piece", "SearchOptions", "Translation", "Translator"]
@@ -54,6 +52,7 @@ class Translator:
         model: In fp32. Is moved to the device and converted to the number format of ``runtime``.
         others: Models with the same tokenizer that translate together with it (`Ensemble`).
         max_source_length: Longest source in tokens; a longer line is translated in pieces.
+        length_ratio: Target tokens for each source token that a hypothesis may have, beside ten more.
         shortlist: Which target tokens a source may use; None for all.
     """
 
@@ -64,6 +63,7 @@ class Translator:
         *,
         others: Sequence[Seq2Seq] = (),
         max_source_length: int,
+        length_ratio: float = LENGTH_RATIO,
         runtime: Runtime,
         shortlist: Shortlist | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Translator:
         self.shortlist = shortlist
         self.models = tuple(m.to(dtype=runtime.dtype).eval() for m in (model, *others))
         self.tokenizer = tokenizer
-        self.max_source_length = max_source_length
+        self.max_source_length, self.length_ratio = max_source_length, length_ratio
         self.runtime = runtime
         self.remarkable = Remarkable()
         """What was done to lines so far."""
@@ -112,7 +112,7 @@ class Translator:
         keep_kernels()
         paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
         folders = find_models(paths, listen)
-        (model, *others), tokenizer, longest = load_models(folders)
+        (model, *others), tokenizer, infos = load_models(folders)
         if others:
             seeds = "seeds " + ", ".join(folder.parent.name for folder in folders)
             which = seeds if len(paths) == 1 else ", ".join(map(str, folders))
@@ -121,7 +121,9 @@ class Translator:
             model,
             tokenizer,
             others=others,
-            max_source_length=longest,
+            # What all of them were trained on, and what any of them needs.
+            max_source_length=min(info.max_source_length for info in infos),
+            length_ratio=max(info.length_ratio for info in infos),
             runtime=runtime,
             # The first one's: what the tokenizer's tokens mean hardly depends on which of the data it saw.
             shortlist=load_shortlist(folders[0], shortlist, runtime.device) if shortlist else None,
@@ -277,7 +279,7 @@ class Translator:
         self, sources: Sequence[Sequence[int]], options: SearchOptions, draws: Sequence[tuple[int, int]]
     ) -> list[list[Hypothesis]]:
         ids, lengths = (tensor.to(self.runtime.device) for tensor in pad(sources))
-        longest = (lengths * options.max_length_ratio).long() + _SLACK
+        longest = (lengths * (options.max_length_ratio or self.length_ratio)).long() + SLACK
         limits = SearchLimits(
             max_lengths=longest,
             length_penalty=options.length_penalty,

@@ -284,13 +284,15 @@ def _given(options: PreprocessOptions) -> tuple[Unit, Unit]:
 def _tell(kinds: Sequence[Kind], sides: Sequence[SideStatistics], listen: Listener) -> None:
     """Say what was chosen, and how to choose otherwise."""
     if {*kinds} <= {"bpe", "unigram"}:
-        if sides[0].words(SINGLE) or sides[1].words(SINGLE):
-            which = "source" if sides[0].words(SINGLE) else "target"
-            text = (
-                f"The {which} holds single words, but the other side is neither words nor symbols: taken for "
-                "sentences. For strings, choose --unit-src and --unit-tgt"
-            )
-            listen(Notice(text=text))
+        for name, other, side in zip(("source", "target"), ("target", "source"), sides, strict=True):
+            holds = "single words" if side.words(SINGLE) else "symbols" if side.are_symbols() else None
+            if holds:
+                text = (
+                    f"The {name} looks like {holds}, but the {other} does not go with that: taken for "
+                    "sentences. For strings, choose --unit-src and --unit-tgt"
+                )
+                listen(Notice(text=text))
+                break
         return
     texts = []
     for name, kind, side in zip(("source", "target"), kinds, sides, strict=True):

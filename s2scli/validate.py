@@ -20,6 +20,7 @@ from s2scli.model import Seq2Seq
 from s2scli.runtime import Runtime
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
+from s2scli.translation import LENGTH_RATIO
 from s2scli.translator import Translator
 
 
@@ -80,6 +81,7 @@ class Validator:
         held_out: The text, for BLEU and chrF.
         longest: Longest source and target in training, in tokens: the loss leaves out longer pairs,
             which attention over the whole of them could make arbitrarily expensive.
+        length_ratio: As of `Translator`.
     """
 
     def __init__(
@@ -91,9 +93,10 @@ class Validator:
         options: TrainOptions,
         runtime: Runtime,
         listen: Listener,
+        length_ratio: float = LENGTH_RATIO,
     ) -> None:
         self.tokenizer, self.dev = tokenizer, dev
-        self.max_source_length = longest[0]
+        self.max_source_length, self.length_ratio = longest[0], length_ratio
         self.options, self.runtime = options, runtime
         shown = held_out.some(options.validate_lines)
         self.sources, self.references = list(shown.sources), list(shown.references)
@@ -110,7 +113,11 @@ class Validator:
         """Measure a model; it is left as it is."""
         copied = copy.deepcopy(model)
         translator = Translator(
-            copied, self.tokenizer, max_source_length=self.max_source_length, runtime=self.runtime
+            copied,
+            self.tokenizer,
+            max_source_length=self.max_source_length,
+            length_ratio=self.length_ratio,
+            runtime=self.runtime,
         )
         loss = self._loss(translator.model)
         hypotheses = translator.translate(self.sources, beam=self.options.validate_beam)

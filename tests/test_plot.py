@@ -202,3 +202,12 @@ def test_a_line_in_pieces_has_a_block_for_each(trained: Path) -> None:
     np.testing.assert_allclose(drawn.weights.sum(axis=1), 1, atol=1e-5)
     first = best.pieces[0]
     assert not drawn.weights[: len(first.hypothesis.tokens), len(first.source) + 1 :].any()
+
+
+def test_a_line_that_nobody_could_read_is_left_out_of_a_picture(trained: Path, tmp_path: Path) -> None:
+    lines = "a b\n" + "a b c " * 100 + "\n"
+    plot = ["--attention-plot", tmp_path / "a.svg", "--beam", 1]
+    done = run_s2s("translate", "--run", trained, *plot, stdin=lines)
+    assert done.returncode == 0, done.stderr
+    assert "Of more than 200 tokens, and left out: 1 line" in " ".join(done.stderr.split())
+    assert (tmp_path / "a.svg").stat().st_size < 500_000

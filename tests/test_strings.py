@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,7 @@ from s2scli.config import UNK, PreprocessOptions, TrainOptions
 from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice
+from s2scli.inputs import find_inputs
 from s2scli.longlines import Stretch, cut, glues
 from s2scli.preprocess import preprocess
 from s2scli.segmentation import CLOSED, Kind, Segmentation
@@ -23,6 +26,7 @@ from s2scli.side import SideTokenizer
 from s2scli.symbols import Symbols
 from s2scli.tokenizer import Tokenizer
 from s2scli.train import train
+from s2scli.translation import length_ratio
 from s2scli.translator import SearchOptions, Translator
 from tests.conftest import run_s2s
 
@@ -437,3 +441,48 @@ def test_a_string_somewhat_longer_than_any_in_training_is_not_cut(translator: Tr
     (best,) = next(translator.hypotheses(["a.b! " * 10 + "\tV;PST"], SearchOptions(beam=1)))
     assert len(best.pieces) == 1
     assert translator.tokenizer.source.tokens(best.pieces[0].source)[-2:] == ["[V]", "[PST]"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["walk\twalked\tV;PST"], "third column, such as V;PST, is not read; --columns 1,2,3"),
+        (["lemma\tform\ttags", "walk\twalked\tV;PST"], "third column, such as V;PST"),
+        (["walk\twalked\tV;PRS;NOM(3,SG)"], "such as V;PRS;NOM(3,SG), is not read"),
+        (["walk\tV;PST\twalked"], "second column, such as V;PST, is taken for the target; --columns 1,3,2"),
+        (["walk\twalked\tnoun"], None),
+        (["a\tb"], None),
+    ],
+)
+def test_features_that_nothing_reads_are_noticed(rows: list[str], said: str | None, tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("".join(row + "\n" for row in rows))
+    heard: list[str] = []
+    find_inputs(PreprocessOptions(train=(tmp_path / "t.tsv",)), lambda event: heard.append(event.text))
+    assert len(heard) == (said is not None)
+    assert said is None or said in heard[0]
+
+
+def test_long_targets_of_short_sources_are_not_cut() -> None:
+    sources, targets = np.full(1000, 4, dtype=np.int32), np.full(1000, 40, dtype=np.int32)
+    assert length_ratio(sources, targets) == pytest.approx(1.2 * 31 / 5, abs=0.06)
+    assert length_ratio(targets, sources) == 3.0
+    sources[0], targets[0] = 1, 4000  # one pair that is none decides nothing
+    assert length_ratio(sources, targets) < 10
+
+
+def test_the_ratio_of_the_training_goes_with_the_model(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2scli.translator.SLACK", 0)
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    path = run / "best" / "config.json"
+    content = json.loads(path.read_text())
+    assert content["length_ratio"] == 3.0
+    path.write_text(json.dumps({**content, "length_ratio": 0.3}))
+    translated = [Translator.load(folder, precision="fp32").translate(["a b c"]) for folder in (trained, run)]
+    assert [len(line.split()) for (line,) in translated] == [3, 1]  # 0.3 of four tokens
+    assert Translator.load([trained, run]).length_ratio == 3.0
+    del content["length_ratio"]  # written by an earlier version
+    path.write_text(json.dumps(content))
+    assert Translator.load(run).length_ratio == 3.0

@@ -62,8 +62,13 @@ class TranslateOptions(Options):
     no_repeat_ngram: int = option(
         0, "Never repeat a run of this many tokens (0: allowed).", "Search", low=0, unit="tokens"
     )
-    max_length_ratio: float = option(
-        3.0, "Longest hypothesis in tokens, over the source length plus ten.", "Search", low=0.1, high=1000.0
+    max_length_ratio: float | None = option(
+        None,
+        "Longest hypothesis in tokens, less ten, over the source length.",
+        "Search",
+        low=0.1,
+        high=1000.0,
+        auto="3, or more where targets of the training were longer",
     )
     beam_threshold: float | None = option(
         None,
