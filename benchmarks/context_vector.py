@@ -123,8 +123,10 @@ def run_one(kind: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         translator = Translator.load(run, threads=arguments.threads)
         source = Lines(arguments.work / "text" / f"test.{arguments.languages[0]}")
         lines = translator.translate(source)
-        if translator.split_lines:
-            sys.exit(f"{translator.split_lines} test items are longer than any in training; raise --items")
+        if translator.remarkable.split:
+            sys.exit(
+                f"{translator.remarkable.split} test items are longer than any in training; raise --items"
+            )
         about = {
             "kind": kind,
             "seed": seed,
@@ -133,7 +135,7 @@ def run_one(kind: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
             "best_step": ended.best_step,
             "dev_bleu": ended.best_score,
             "parameters": sum(p.numel() for p in translator.model.parameters()),
-            "cut_lines": translator.cut_lines,
+            "cut_lines": translator.remarkable.cut,
         }
         facts.write_text(json.dumps(about), encoding="utf-8")
         with atomic_path(output) as path:

@@ -52,7 +52,7 @@ def convert(value: Any, kind: Any, where: str) -> Any:
     if kind is int and isinstance(value, int) and not isinstance(value, bool):
         return value
     if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value) if abs(value) < 1e300 else math.inf  # which is refused
+        return math.inf if abs(value) >= 1e300 else float(value)  # `check_range` refuses infinity
     if kind is str and isinstance(value, str):
         return value
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}

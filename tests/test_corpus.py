@@ -108,7 +108,7 @@ def test_utf16_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("pack", "said"),
     [
-        (lzma.compress, "compressed with xz Unpack it first: xz -dc FILE."),
+        (lzma.compress, "compressed with xz. Unpack it first: xz -dc FILE."),
         (bz2.compress, "compressed with bzip2"),
         (lambda text: bytes.fromhex("28b52ffd") + text, "compressed with zstd"),
         (lambda text: b"PK\x03\x04" + text, "compressed with zip"),

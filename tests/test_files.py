@@ -66,7 +66,7 @@ def test_a_folder_that_is_missing(tmp_path: Path) -> None:
 
 def test_system_errors_say_what_to_do() -> None:
     error = os_error(OSError(28, "No space left on device"), "/some/file")
-    assert str(error) == "/some/file: the disk is full Free some space, or write to another disk."
+    assert str(error) == "/some/file: the disk is full. Free some space, or write to another disk."
     assert os_error(PermissionError(13, "Permission denied", "f")).where == "f"
     assert str(os_error(OSError(14, "Bad address."))) == "bad address"
     assert str(os_error(OSError(5000, "RPC failure"))) == "RPC failure"

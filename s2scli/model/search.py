@@ -18,7 +18,7 @@ from torch import Tensor
 from s2scli.config import BOS, EOS, PAD
 from s2scli.model.cells import Cells
 from s2scli.model.continuations import most_probable
-from s2scli.model.trail import NOTHING, Hypothesis, Trail
+from s2scli.model.trail import Hypothesis, Trail
 
 
 class State(Protocol):
@@ -146,8 +146,7 @@ def _one_path(
             state = state.select(keep, keep, Cells(shape=(keep.numel(), 1)))
         history.follow(tokens, keep)
     places = torch.arange(sentences, device=device)
-    found = trail.read(places, lengths, complete, log_probability, limits.length_penalty)
-    return [NOTHING if math.isnan(h.log_probability) else h for h in found]
+    return trail.read(places, lengths, complete, log_probability, limits.length_penalty)
 
 
 def greedy_search(model: StepModel[StateT], state: StateT, limits: SearchLimits) -> list[Hypothesis]:

@@ -34,7 +34,7 @@ class Hypothesis:
 
 
 NOTHING = Hypothesis(tokens=(), complete=False, log_probability=-math.inf, score=-math.inf)
-"""What a search gives that found nothing, as with a model whose weights are no numbers."""
+"""What a beam search gives that found nothing, as with a model whose weights are no numbers."""
 
 
 class Trail:
