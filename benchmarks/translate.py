@@ -48,7 +48,7 @@ OURS = {
     "auto": [],
     "auto, shortlist 50": ["--shortlist", "50"],
     "auto, shortlist 50, threshold 2": ["--shortlist", "50", "--beam-threshold", "2"],
-    "auto, threshold 1": ["--beam-threshold", "1"],
+    "auto, threshold 2": ["--beam-threshold", "2"],
 }
 """Settings of this project that are measured."""
 BATCHES = (16, 32, 64, 128, 256)
