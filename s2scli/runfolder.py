@@ -47,6 +47,7 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
             run.mkdir(parents=True, exist_ok=True)
             held.enter_context(_locked_with_seeds(run))
             _settle(run)
+            settle_models(run)
             present = [name for name in ("data", *MODELS) if _exists(run / name)]
             if present and not force:
                 what = f"the run folder holds {', '.join(present)} already"
@@ -152,35 +153,59 @@ def _settle(run: Path) -> None:
 
 @contextmanager
 def replacing_models(run: Path) -> Iterator[None]:
-    """Put the models and the training state of a run aside, but not its data.
+    """Put the models and the training state of a run aside, but not its data; the run must be locked.
 
     They go if the block succeeds, and come back if it does not.
 
     Raises:
         S2SError: One of several seeds is just being trained.
     """
-    aside = run / ".replaced"
+    aside, moved = run / _ASIDE, False
+    settle_models(run)
     with ExitStack() as stack:
         for member in members(run):
             stack.enter_context(locked(member))
-        _remove(aside)
         aside.mkdir()
-        _move(run, aside)
+        try:
+            _move(run, aside)
+            moved = True
+        finally:
+            if not moved:
+                _move(aside, run)
+                aside.rmdir()
     try:
         yield
     except BaseException:
         for name in MODELS:
             _remove(run / name)
         _move(aside, run)
+        aside.rmdir()
         raise
-    finally:
-        _remove(aside)
+    _remove(aside)
+
+
+_ASIDE = ".replaced"
+"""Folder in a run folder that holds models which are about to be replaced."""
+
+
+def settle_models(run: Path) -> None:
+    """End what a killed `replacing_models` has left: without a new training, the old one comes back."""
+    aside = run / _ASIDE
+    if not aside.is_dir():
+        return
+    if not (run / "state" / "training.safetensors").exists():
+        for name in MODELS:
+            if _exists(aside / name):
+                _remove(run / name)
+        _move(aside, run)
+    _remove(aside)
 
 
 def _move(from_folder: Path, to_folder: Path) -> None:
     for name in MODELS:
         if _exists(from_folder / name):
-            (from_folder / name).rename(to_folder / name)
+            # Not all file systems can rename a folder: then it is copied.
+            shutil.move(from_folder / name, to_folder / name)
 
 
 def _exists(path: Path) -> bool:

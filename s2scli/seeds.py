@@ -20,7 +20,7 @@ from s2scli.crew import Crew, places
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, TrainingEnded, WhileItLasts, silent
 from s2scli.resolve import checked
-from s2scli.runfolder import data_folder, locked, members, replacing_models
+from s2scli.runfolder import data_folder, locked, members, replacing_models, settle_models
 from s2scli.runtime import set_up
 from s2scli.several import SeedsEnded, SeedsStarted, Standing, seed_list
 from s2scli.train import (
@@ -60,6 +60,7 @@ def train_seeds(options: TrainOptions, listen: Listener = silent) -> SeedsEnded:
         hint = "Start s2s train --seeds without torchrun: it starts processes of its own."
         raise UsageError("several processes share each model under torchrun", where="--seeds", hint=hint)
     with locked(options.run):
+        settle_models(options.run)
         check_nothing_in_the_way(options)
         jobs, like = _going_on(options) if options.resume else (_anew(options), options)
         on_gpu = set_up(like.device, like.precision, None).device.type == "cuda"

@@ -22,7 +22,7 @@ from s2scli.meter import Stop
 from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, checked, flag
-from s2scli.runfolder import data_folder, locked, replacing_models, trained
+from s2scli.runfolder import data_folder, locked, replacing_models, settle_models, trained
 from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
@@ -91,6 +91,8 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
     with together(options.device) as peers:
         report_path = find_data(options.run) / "report.json"
         with locked(options.run) if peers.first else nullcontext():
+            if peers.first:
+                settle_models(options.run)
             fingerprint = _fingerprint(report_path)
             full = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
             # Nobody may look at a training of hours any more, and it is to go on, or at least to save.

@@ -216,6 +216,7 @@ def _settings(options: TranslateOptions, search: SearchOptions, translator: Tran
         "model": digest.hexdigest(),
         "precision": translator.runtime.kind,
         **asdict(search),
+        "max_length_ratio": search.max_length_ratio or translator.length_ratio,
         **{name: getattr(options, name) for name in names},
     }
 

@@ -14,6 +14,8 @@ from s2scli.resolve import check_range, flag
 
 LENGTH_RATIO = 3.0
 """Target tokens for each source token that a hypothesis may have, at least…"""
+MOST_RATIO = 100.0
+"""…at most, whatever the training pairs are…"""
 SLACK = 10
 """…and beyond the ratio, so that very short sources are not cut."""
 
@@ -28,7 +30,7 @@ def length_ratio(source_lengths: NDArray[np.integer], target_lengths: NDArray[np
         target_lengths: Of the same pairs.
     """
     needed = (target_lengths.astype(np.int64) + 1 - SLACK) / (source_lengths.astype(np.int64) + 1)
-    return max(LENGTH_RATIO, round(1.2 * float(np.quantile(needed, 0.999)), 1))
+    return min(MOST_RATIO, max(LENGTH_RATIO, round(1.2 * float(np.quantile(needed, 0.999)), 1)))
 
 
 @dataclass(frozen=True, kw_only=True)

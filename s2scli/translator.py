@@ -202,11 +202,18 @@ class Translator:
             first_line: Index of the first line, which a random draw depends on.
         """
         begun: deque[tuple[list[str], _Begun]] = deque()
+        source, error = iter(windows), None
         with Workers(self.runtime) as workers:
-            for lines in windows:
-                if lines:
-                    begun.append((lines, self._begin(workers, lines, options, batch_size, first_line)))
-                    first_line += len(lines)
+            while error is None:
+                try:
+                    lines = next(source)
+                    if lines:
+                        begun.append((lines, self._begin(workers, lines, options, batch_size, first_line)))
+                        first_line += len(lines)
+                except StopIteration:
+                    break
+                except Exception as reading:  # what came before it is not lost
+                    lines, error = [], reading
                 while len(begun) > bool(lines):
                     lines_before, one = begun.popleft()
                     yield lines_before, self._end(one)
@@ -214,6 +221,8 @@ class Translator:
                     workers.rest()
             for lines, one in begun:
                 yield lines, self._end(one)
+        if error is not None:
+            raise error
 
     def forced(
         self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[Sequence[int]]]

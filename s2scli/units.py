@@ -131,8 +131,9 @@ class SideStatistics:
         So it is where signs for vowels are joined to consonants, as in Devanagari, or pointed Hebrew: most
         of such characters are too rare to be learnt as wholes, and what they are made of is not.
         """
-        lines = [line for line in self.distinct if not line.isascii()]
-        made = {c for line in lines for c in Segmentation(kind="character").split(line) if len(c) > 1}
+        characters = Segmentation(kind="character")
+        lines = characters.normal(line for line in self.distinct if not line.isascii())
+        made = {c for line in lines for c in characters.split(line) if len(c) > 1}
         return len(made) > len(set().union(*lines))
 
     @property

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -71,7 +71,7 @@ class Workers:
         """
         items = list(items)
         if self._pool is None and min(len(items), self._most) > 1:
-            self._context.enter_context(_single_threaded())
+            self._context.enter_context(_SINGLE_THREADED)
             self._pool = ThreadPoolExecutor(self._most, initializer=_Cores(self._most).take)
             self._context.callback(self._pool.shutdown, cancel_futures=True)
         if self._pool is None:
@@ -98,11 +98,25 @@ class _Cores:
                 os.sched_setaffinity(0, self._free.pop())
 
 
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+class _SingleThreaded:
+    """While anybody is in this context torch uses one thread, and afterwards as many as before."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = self._before = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._before = torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                torch.set_num_threads(self._before)
+
+
+_SINGLE_THREADED = _SingleThreaded()

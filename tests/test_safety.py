@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ from s2scli.errors import S2SError
 from s2scli.events import silent
 from s2scli.meter import Stop
 from s2scli.partial import Partial, announced
+from s2scli.runfolder import replacing_models, settle_models
 from s2scli.train import train
 
 NOBODY = 65534
@@ -304,3 +306,48 @@ def test_a_file_name_that_is_no_text_is_written_as_it_is(tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_forced_training_killed_at_its_start_leaves_the_old_one(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    before = contents(run)
+
+    def killed(*moves: tuple[str, str]) -> None:
+        """As `kill -9` leaves the folder: some names moved, nothing put back."""
+        for a, b in moves:
+            (run / b).parent.mkdir(exist_ok=True)
+            (run / a).rename(run / b)
+
+    for moves in (
+        (("state", ".replaced/state"),),
+        (("state", ".replaced/state"), ("best", ".replaced/best")),
+    ):
+        killed(*moves)
+        (run / "last" / "model.safetensors").touch()
+        settle_models(run)
+        assert contents(run) == before
+    killed(("state", ".replaced/state"), ("best", ".replaced/best"), ("last", ".replaced/last"))
+    (run / "best").mkdir()
+    (run / "best" / "config.json").write_text("new")
+    done = run_s2s("train", "--run", run, "--resume", "--max-steps", 301, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert not (run / ".replaced").exists()
+
+
+def test_models_that_cannot_all_be_put_aside_come_back(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    before = contents(run)
+    move = shutil.move
+
+    def busy(source: Path, to: Path) -> object:
+        if source == run / "best":
+            raise OSError(errno.EBUSY, "busy")
+        return move(source, to)
+
+    monkeypatch.setattr(shutil, "move", busy)
+    with pytest.raises(OSError, match="busy"), replacing_models(run):
+        pass
+    assert contents(run) == before
+    assert not (run / ".replaced").exists()

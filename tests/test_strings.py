@@ -468,6 +468,8 @@ def test_long_targets_of_short_sources_are_not_cut() -> None:
     assert length_ratio(targets, sources) == 3.0
     sources[0], targets[0] = 1, 4000  # one pair that is none decides nothing
     assert length_ratio(sources, targets) < 10
+    targets[:] = 30_000  # a ratio that no model could be loaded with again
+    assert length_ratio(sources, targets) == 100.0
 
 
 def test_the_ratio_of_the_training_goes_with_the_model(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import os
@@ -300,6 +301,32 @@ def test_the_next_window_is_begun_before_one_is_given(translator: Translator) ->
     ]
     lines = [line for window, _, _ in seen for line in window]
     assert [text for _, texts, _ in seen for text in texts] == translator.translate(lines, beam=1)
+
+
+def test_an_error_in_reading_loses_nothing_before_it(translator: Translator) -> None:
+    def windows() -> Iterator[list[str]]:
+        yield ["a b"]
+        yield ["c d"]
+        raise OSError("the cable is out")
+
+    translated = translator.windows(windows(), SearchOptions(beam=1), batch_size=1)
+    assert [next(translated)[0] for _ in range(2)] == [["a b"], ["c d"]]
+    with pytest.raises(OSError, match="cable"):
+        next(translated)
+
+
+def test_translators_used_in_turn_leave_the_threads_as_they_were(trained: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        two = [Translator.load(trained, precision="fp32") for _ in range(2)]
+        lines, options = ["a b c"] * 40, SearchOptions(beam=1)
+        pairs = zip(*(t.hypotheses(lines, options, batch_size=4) for t in two), strict=True)
+        assert all(a[0].text == b[0].text for a, b in pairs)
+        assert torch.get_num_threads() == 2
+        copy.deepcopy(two[0])
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_lines_that_are_no_text_are_refused_or_mended(translator: Translator) -> None:

@@ -16,6 +16,8 @@ _WORTH = 1 / 8
 """Tokens that were projected without it, as a share of the vocabulary, when it is worth computing anyway."""
 _TABLE_LIMIT = 1 << 28
 """Numbers in the largest table."""
+_COMPUTING = threading.Lock()
+"""Held while a table is computed. One for all, so that a layer can be copied."""
 
 
 class StepLayer:
@@ -40,7 +42,6 @@ class StepLayer:
         rest = w_ih[:, width:]
         self.embedding = embedding
         self.projected = 0
-        self._lock = threading.Lock()
         self.table: Tensor | None = None
         self.from_embedding: Multiply | None = None
         if embedding is not None:  # computed once, or for few rows: no reason for 8 bits
@@ -59,7 +60,7 @@ class StepLayer:
         if self.embedding is None or self.from_embedding is None or self.table is not None:
             return
         vocabulary = self.embedding.size(0)
-        with self._lock:  # threads that search with the same model come here at the same time
+        with _COMPUTING:  # threads that search with the same model come here at the same time
             self.projected += rows
             worth = rows >= _TABLE_ROWS or self.projected >= _WORTH * vocabulary
             if worth and self.table is None and vocabulary * self.gates <= _TABLE_LIMIT:
