@@ -25,7 +25,7 @@ class S2SError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        stop = "" if text.endswith((".", "!", "?")) else "."
+        stop = "" if text.endswith((".", "!", "?", "…")) else "."
         return f"{text}{stop} {self.hint}" if self.hint else text
 
 

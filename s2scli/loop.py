@@ -21,6 +21,8 @@ REPORT_EVERY = 25
 """Updates between two Stepped events."""
 PROJECT_AFTER = 50
 """Updates after which the speed is known well enough to tell how long the training will take."""
+WORTH_TELLING = 30.0
+"""Seconds to the end that are told beforehand."""
 CHECKPOINT_SECONDS = 600.0
 """A checkpoint is written at least this often, and at each validation."""
 
@@ -128,13 +130,12 @@ class Loop:
         self._check(float(norm), "gradient")
         elapsed = self.meter.clock.seconds
         remaining = elapsed * (1 - progress) / progress if progress > 0 else None
-        projected = self.projected
         if remaining is not None and not self.projected and self.position.step >= PROJECT_AFTER:
             self.projected = True
-        if self.projected and not projected and remaining is not None and remaining > 30:
             minutes = f"{remaining / 60:,.0f}" if remaining > 90 else f"{remaining / 60:.1f}"
             early = ", or end early" if self.options.patience is not None else ""
-            self.listen(Notice(text=f"At this speed it will take {minutes} more minutes{early}."))
+            if remaining > WORTH_TELLING:
+                self.listen(Notice(text=f"At this speed it will take {minutes} more minutes{early}."))
         self.listen(
             Stepped(
                 step=self.position.step,

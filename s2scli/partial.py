@@ -114,7 +114,7 @@ class Partial:
 
     def _check_name(self) -> None:
         # The note is written under a name that is longer still.
-        if not self.special and len(os.fsencode(self.note.name)) > _LONGEST_NAME:
+        if len(os.fsencode(self.note.name)) > _LONGEST_NAME:
             raise S2SError("this name is too long", where=str(self.path), hint="Choose a shorter one.")
 
     def _go_on(self, done: Note) -> None:

@@ -15,6 +15,8 @@ MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "rep
 
 In the order of its removal: a state without its models would be taken for a training to go on with.
 """
+_ASIDE = ".replaced"
+"""Folder in a run folder that holds models which are about to be replaced."""
 _LOCK = ".lock"
 
 
@@ -182,10 +184,6 @@ def replacing_models(run: Path) -> Iterator[None]:
         aside.rmdir()
         raise
     _remove(aside)
-
-
-_ASIDE = ".replaced"
-"""Folder in a run folder that holds models which are about to be replaced."""
 
 
 def settle_models(run: Path) -> None:

@@ -6,7 +6,7 @@ import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import torch
@@ -16,11 +16,11 @@ from torch.func import functional_call
 from s2scli import checkpoint, trainingstate
 from s2scli.dataset import TrainingBatches
 from s2scli.distributed import Peers
-from s2scli.errors import S2SError
+from s2scli.errors import S2SError, UsageError
 from s2scli.model import Batch, Seq2Seq
 from s2scli.model.seq2seq import Loss
 from s2scli.recipe import Recipe
-from s2scli.resolve import as_dict
+from s2scli.resolve import as_dict, convert
 from s2scli.runtime import Runtime, seed_everything
 from s2scli.shards import ParallelData
 
@@ -46,18 +46,12 @@ class Position:
     """Why the training ended, if it has."""
 
     def check(self) -> None:
-        """Raise ValueError if one of the values is not what it should be."""
-        for name, value in vars(self).items():
-            whole, optional = name in ("step", "epoch", "cursor", "waited", "best_step"), "best" in name
-            kinds = (str,) if name == "ended" else (int,) if whole else (int, float)
-            if value is None and (optional or name == "ended"):
-                continue
-            if isinstance(value, bool) or not isinstance(value, kinds):
-                raise ValueError(f"{name}: {value!r}")
-            if not isinstance(value, str) and (
-                not math.isfinite(value) or (value < 0 and name not in ("best_score", "best_loss"))
-            ):
-                raise ValueError(f"{name}: {value!r}")
+        """Raise ValueError, or UsageError, if one of the values is not what it should be."""
+        for name, kind in get_type_hints(Position).items():
+            value = convert(getattr(self, name), kind, name)
+            least = -math.inf if name == "best_score" else 0
+            if isinstance(value, (int, float)) and not least <= value < 2**63:
+                raise ValueError(f"{name}: {value} is out of range")
 
 
 _AVERAGE_EVERY = 4
@@ -230,7 +224,7 @@ class Trainer:
         tensors, progress = trainingstate.load_state(self.folder / "state")
         try:
             self._restore(tensors, progress, path)
-        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        except (LookupError, TypeError, ValueError, RuntimeError, UsageError) as error:
             hint = "Start anew with s2s train --force."
             what = f"the state of the training is damaged ({error})"
             raise S2SError(what, where=str(path), hint=hint) from error
