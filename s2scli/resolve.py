@@ -79,7 +79,8 @@ def check_range(cls: type[Any], name: str, value: Any, where: str) -> None:
             if low is None
             else f"from {_plain(low)} to {_plain(high)}"
         )
-        shown = f"{value:g}" if abs(value) < 1e300 else "a number of many digits"
+        exact = isinstance(value, int) and abs(value) < 10**20
+        shown = str(value) if exact else f"{value:g}" if abs(value) < 1e300 else "a number of many digits"
         raise UsageError(f"{shown} is out of range", where=where, hint=f"It must be {bounds}.")
 
 

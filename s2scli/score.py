@@ -14,7 +14,7 @@ from typing import Any
 
 from s2scli.config import ScoreOptions
 from s2scli.errors import UsageError
-from s2scli.events import Listener, Notice, Progress
+from s2scli.events import Listener, Notice, Progress, silent
 from s2scli.resolve import checked, flag
 from s2scli.scoring import Resampling, check_tokenizer, parse_metrics, score_systems, sentence_scores
 from s2scli.scoring.breakdown import Bin, by_frequency, by_length, count_units
@@ -23,6 +23,7 @@ from s2scli.scoring.material import REPORT_EVERY, Material, gather, training_sou
 from s2scli.scoring.reading import seed_of_environment
 from s2scli.scoring.tables import table
 from s2scli.scoring.units import Unit, unit_of, without_features
+from s2scli.wording import visible
 
 TOKENIZED = 100
 """Lines ending in a full stop that stands apart, from which on sacreBLEU takes text to be tokenised."""
@@ -45,12 +46,16 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
     if is_forced(options):
         others = (*_OF_SEARCH, *_OF_METRICS, *_OF_TABLES, "per_line", "train_src")
         refuse(others, "forced scores", "Leave it out; or leave out --tgt and --ids.")
+        if options.model:
+            refuse(("run",), "the models of --model", "Name it with --model too, or leave it out.")
     else:
         hint = "Name the pairs to be scored: --src and --tgt, or --ids."
         refuse(_OF_FORCED, "scores against references", hint)
     if options.hypotheses:
         hint = "Leave it out; or leave out the hypotheses, and the model translates a held-out set."
         refuse(_OF_SEARCH, "hypotheses that are given, which are scored as they are", hint)
+        if not (options.by_frequency and not options.train_src):
+            refuse(("run",), "files that are scored against files", "Leave it out.")
     elif not is_forced(options):
         hint = "Leave it out; or name hypotheses."
         refuse(("src",), "translations of a held-out set, which has its own source", hint)
@@ -60,9 +65,12 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
     if one and options.significance != "none":
         refuse(("significance",), "one system", "Name at least two files of hypotheses.")
     if not options.resamples and (one or options.significance != "randomization"):
-        refuse(("seed",), "scores without resamples", "Leave out either it or --resamples 0.")
+        idle = ("seed",) if one or options.significance == "none" else ("seed", "significance")
+        refuse(idle, "scores without resamples", "Leave out either it or --resamples 0.")
     if "bleu" not in parse_metrics(options.metrics):
         refuse(("tokenize",), "other metrics than BLEU", "Add bleu to --metrics, or leave it out.")
+    if parse_metrics(options.metrics) == ["ter"]:
+        refuse(("lowercase",), "TER, which never regards case", "Add another metric, or leave it out.")
     if options.per_line:
         refuse(_OF_TABLES, "the scores of single lines", "Leave out either it or --per-line.")
     if not options.by_frequency:
@@ -74,7 +82,7 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
         refuse(("src",), what, "Add --json." if options.per_line else hint)
 
 
-def score(options: ScoreOptions, listen: Listener) -> dict[str, Any]:
+def score(options: ScoreOptions, listen: Listener = silent) -> dict[str, Any]:
     """Score the given hypotheses, or the model's translations of the run's held-out set.
 
     Returns:
@@ -92,9 +100,7 @@ def score(options: ScoreOptions, listen: Listener) -> dict[str, Any]:
         seed=seed_of_environment() if options.seed is None else options.seed,
     )
     material = gather(options, listen)
-    _warn_of_tokens(material, metrics, listen)
-    _warn_of_symbols(material, metrics, listen)
-    _warn_of_gaps(material, metrics, listen)
+    _warn(material, metrics, listen)
     scores = score_systems(
         material.systems,
         material.references,
@@ -155,14 +161,23 @@ def _warn_of_symbols(material: Material, metrics: list[str], listen: Listener) -
 
 
 def _warn_of_gaps(material: Material, metrics: list[str], listen: Listener) -> None:
-    """An empty line stands for no reference, but TER counts it in the mean length of a line's references."""
-    filled = ([bool(reference.strip()) for reference in of] for of in zip(*material.references, strict=True))
-    if "ter" in metrics and any(any(of) and not all(of) for of in filled):
+    """An empty line stands for no reference, but to sacreBLEU's command line it is one without words."""
+    filled = [[bool(reference.strip()) for reference in of] for of in zip(*material.references, strict=True)]
+    count = sum(any(of) and not all(of) for of in filled)
+    if count and {"bleu", "ter"} & set(metrics):
         text = (
-            "Lines have fewer references than others. TER divides by the mean length of all, empty ones "
-            "included, so it is too high: leave it out, with --metrics bleu,chrf."
+            f"Lines with fewer references than others: {count:,}. To BLEU and TER an empty reference is one of "
+            "length 0, which any translation that is too short is near to, so they may be far too good or too "
+            "bad: leave them out, with --metrics chrf."
         )
         listen(Notice(text=text, warning=True))
+
+
+def _warn(material: Material, metrics: list[str], listen: Listener) -> None:
+    """Say what a reader of the scores must know of the texts."""
+    _warn_of_tokens(material, metrics, listen)
+    _warn_of_symbols(material, metrics, listen)
+    _warn_of_gaps(material, metrics, listen)
 
 
 def _separates(line: str) -> bool:
@@ -208,11 +223,13 @@ def _bin(found: Bin) -> dict[str, Any]:
     return {**asdict(found), "scores": {item.metric: item.score for item in found.scores}}
 
 
-def line_scores(options: ScoreOptions, listen: Listener) -> Iterator[dict[str, Any]]:
+def line_scores(options: ScoreOptions, listen: Listener = silent) -> Iterator[dict[str, Any]]:
     """For each line and each system: ``line``, ``system``, texts and ``scores`` by metric."""
+    options = checked(options)
     metrics = parse_metrics(options.metrics)
     check_tokenizer(options.tokenize)
     material = gather(options, listen)
+    _warn(material, metrics, listen)
     total = len(material.systems[0])
     for begin in range(0, total, REPORT_EVERY):
         listen(Progress(task="Scoring", done=begin, total=total, unit="lines"))
@@ -267,7 +284,7 @@ def _rows(found: Iterator[dict[str, Any]], options: ScoreOptions) -> Iterator[st
     heads = ["line", *(["system"] if several else []), *parse_metrics(options.metrics)]
     yield "\t".join(heads)
     for row in found:
-        first = [str(row["line"]), *([row["system"]] if several else [])]
+        first = [str(row["line"]), *([visible(row["system"]).plain] if several else [])]
         yield "\t".join([*first, *(f"{value:.4f}" for value in row["scores"].values())])
 
 
@@ -277,5 +294,7 @@ def print_scores(
     """Write a report to standard output, as a table or as JSON."""
     # JSON can say everything in ASCII too, where the stream could not show all letters.
     plain = write is None and "utf" not in (getattr(sys.stdout, "encoding", None) or "").lower()
+    # Bytes of a file's name that are no letters would be none in JSON either.
+    plain = plain or any("\udc80" <= letter <= "\udcff" for letter in str(report))
     text = json.dumps(report, ensure_ascii=plain, indent=2) if options.json else table(report)
     (write or sys.stdout.write)(text + "\n")

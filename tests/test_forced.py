@@ -244,6 +244,24 @@ BAD = {
         '"complete": true}]}]}',
         "the ids of the pieces are not those of the hypothesis",
     ),
+    "source of another model": (
+        '{"source": "a", "hypotheses": [{"ids": [5], "pieces": [{"source_ids": [9999], "ids": [5], '
+        '"complete": true}]}]}',
+        "source tokens, and the id 9999 is none",
+    ),
+    "another source": (
+        '{"source": "a", "hypotheses": [{"ids": [5], "pieces": [{"source_ids": [6, 7], "ids": [5], '
+        '"complete": true}]}]}',
+        "the source ids of the pieces are not those of the source",
+    ),
+    "infinite id": ('{"source": "a", "hypotheses": [{"ids": [Infinity]}]}', "no list of whole numbers"),
+    "half an id": ('{"source": "a", "hypotheses": [{"ids": [5.5]}]}', "no list of whole numbers"),
+    "ids in a text": ('{"source": "a", "hypotheses": [{"ids": "56"}]}', "no list of whole numbers"),
+    "special ids": ('{"source": "a", "hypotheses": [{"ids": [2]}]}', "the id 2 is none of them"),
+    "no source": ('{"source": null, "hypotheses": [{"ids": [5]}]}', "source is None"),
+    "no truth": ('{"source": "a", "hypotheses": [{"ids": [5], "complete": "false"}]}', "complete is 'false'"),
+    "no score": ('{"source": "a", "hypotheses": [{"ids": [5], "log_probability": NaN}]}', "log_probability nan"),
+    "no end": ("[" * 200_000, "without end|not a line"),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from conftest import copy_run
 from rich.cells import cell_len
+from sacrebleu.metrics import BLEU, CHRF, TER
 from scoring_files import sacrebleu, sacrebleu_json, write_texts
 
 from s2scli.cli import main
@@ -20,6 +21,7 @@ from s2scli.config import ScoreOptions, TranslateOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Progress, silent
 from s2scli.score import score
+from s2scli.scoring import score_systems, sentence_scores
 from s2scli.scoring.material import held_out
 from s2scli.scoring.reading import read_lines
 from s2scli.scoring.tables import table
@@ -176,7 +178,7 @@ def test_a_table_on_stdout_in_80_columns(
     more = ["--src", "en", "--by-length", "--by-frequency", "--train-src", "en", "--confusions", "3"]
     assert main(["score", *systems, "--ref", "ko", "--ref", "ko-3", "--metric", metrics, *more]) == 0
     output = capsys.readouterr()
-    assert output.err.startswith("Warning: Lines have fewer references")  # as one of ko-3 is empty
+    assert output.err.startswith("Warning: Lines with fewer references")  # as one of ko-3 is empty
     assert output.err.count("Warning") == 1
     assert max(map(len, output.out.split("\n"))) <= 80
     assert ("A  ko-1 (the baseline)" in output.out) == (len(systems) > 1) == ("p = 0." in output.out)
@@ -214,16 +216,34 @@ def test_symbols_in_a_table_can_be_told_apart(files: Path, capsys: pytest.Captur
     assert re.search(r"␣ +→ U\+00A0 ", shown["cer"]) and re.search(r"␣ +→ U\+3000 ", shown["cer"])
 
 
-def test_uneven_references_and_ter(files: Path) -> None:
-    for name, lines in (("h", "a b\n\nc d\n"), ("r", "a b\n\nc e\n"), ("none", "\n\n\n")):
-        (files / name).write_text(lines)
-    heard: list[Event] = []
-    score(ScoreOptions(hypotheses=hyp("h"), ref=hyp("r", "none"), metrics="ter"), heard.append)
-    assert any("fewer references" in e.text for e in heard if isinstance(e, Notice))
-    for metrics, refs in (("ter", hyp("r", "r")), ("bleu,chrf", hyp("r", "none"))):
-        heard.clear()
-        score(ScoreOptions(hypotheses=hyp("h"), ref=refs, metrics=metrics), heard.append)
-        assert not any(isinstance(e, Notice) for e in heard)
+def test_uneven_references(files: Path) -> None:
+    """BLEU and TER take an empty reference for one of length 0; chrF and the metrics of strings do not."""
+    lines = {name: (files / name).read_text().splitlines() for name in ("ko", "ko-1", "ko-2")}
+    short = [" ".join(line.split()[: len(line.split()) // 2]) for line in lines["ko-1"]]
+    some = ["" if i % 3 else line for i, line in enumerate(lines["ko-2"])]
+    for name, text in (("short", short), ("some", some)):
+        (files / name).write_text("".join(line + "\n" for line in text))
+    references = [lines["ko"], [line or None for line in some]]
+    for name, metric in (("bleu", BLEU()), ("ter", TER()), ("chrf", CHRF())):
+        heard: list[Event] = []
+        options = ScoreOptions(hypotheses=hyp("short"), ref=hyp("ko", "some"), metrics=name, resamples=0)
+        found = score(options, heard.append)["systems"][0]["scores"][0]["score"]
+        right = metric.corpus_score(short, references).score
+        warned = [e for e in heard if isinstance(e, Notice) and "fewer references than others: 40" in e.text]
+        assert bool(warned) == (abs(found - right) > 1e-9) == (name != "chrf")
+    heard.clear()
+    score(ScoreOptions(hypotheses=hyp("short"), ref=hyp("ko", "ko-2")), heard.append)
+    assert not any(isinstance(e, Notice) for e in heard)
+
+
+@pytest.mark.parametrize("metrics", [["rouge"], ["TER"], "chrf", []])
+def test_metrics_that_are_none(metrics: Any) -> None:
+    with pytest.raises(UsageError):
+        score_systems([["a"]], [["a"]], metrics)
+    with pytest.raises(UsageError):
+        sentence_scores(["a"], [["a"]], "comet")
+    with pytest.raises(S2SError, match="no hypotheses"):
+        score_systems([], [["a"]], ["bleu"])
 
 
 def test_json(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from typing import TYPE_CHECKING
@@ -14,7 +14,6 @@ from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translator
 
 if TYPE_CHECKING:
     from s2scli.scoring.pairs import Pair, Piece
-    from s2scli.tokenizer import SideTokenizer
 
 MOST = 64
 """Hypotheses of a line that are scored together."""
@@ -50,6 +49,7 @@ class Corpus:
     log_probability: float = 0.0
     unknown: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
     foreign: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
+    spelt: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
     long: int = 0
     blank: int = 0
     changed: int = 0
@@ -82,7 +82,9 @@ class Corpus:
         for name, side in sides if first else sides[1:]:
             ids = [i for piece in pair.pieces for i in getattr(piece, name)]
             self.unknown[name] += UNK in ids
-            self.foreign[name] += _foreign(ids, side)
+            odd = [token == "<unk>" or token.startswith("<0x") for token in side.tokens(ids)]
+            self.foreign[name] += 2 * sum(odd) > len(ids)
+            self.spelt[name] += any(odd) and UNK not in ids
         if pair.searched is not None:
             gap = abs(pair.searched - forced.log_probability)
             self.difference = gap if math.isnan(gap) else max(self.difference or 0.0, gap)
@@ -113,6 +115,10 @@ class Corpus:
             if count:
                 text = f"Lines with words that the tokenizer of the {side} does not know: {count:,}."
                 yield Notice(text=text, warning=True)
+        for side, count in self.spelt.items():
+            if count:
+                what = f"Lines with characters that the tokenizer of the {side} can only spell in bytes"
+                yield Notice(text=f"{what}: {count:,}.", warning=True)
         for side, count in self.foreign.items():
             lines = self.lines if side == "source" else self.pairs
             if 2 * count > lines:
@@ -128,12 +134,6 @@ class Corpus:
                 f"({translator.max_source_length} tokens), scored as a whole: {self.long:,}.",
                 warning=True,
             )
-
-
-def _foreign(ids: Sequence[int], side: SideTokenizer) -> bool:
-    """Whether most tokens are unknown or single bytes."""
-    odd = sum(token == "<unk>" or token.startswith("<0x") for token in side.tokens(ids))
-    return 2 * odd > len(ids)
 
 
 def score_pairs(pairs: Iterable[Pair], translator: Translator) -> Iterator[Forced]:

@@ -65,10 +65,14 @@ def parse_metrics(metrics: str) -> list[str]:
     if not names:
         raise UsageError("no metric is named", where="--metrics", hint=nearest("", HIGHER_IS_BETTER))
     for name in names:
-        if name not in HIGHER_IS_BETTER:
-            hint = nearest(name, HIGHER_IS_BETTER)
-            raise UsageError(f"there is no metric '{name}'", where="--metrics", hint=hint)
+        _check_name(name)
     return list(dict.fromkeys(names))
+
+
+def _check_name(name: str) -> None:
+    if name not in HIGHER_IS_BETTER:
+        hint = nearest(name, HIGHER_IS_BETTER)
+        raise UsageError(f"there is no metric '{name}'", where="--metrics", hint=hint)
 
 
 def check_tokenizer(name: str | None) -> None:
@@ -94,7 +98,11 @@ def make_metric(
         lowercase: Score without regard to case.
         sentences: For sentences one by one, where BLEU counts only n-grams that the sentence is
             long enough to have (sacreBLEU's ``--sentence-level`` does the same).
+
+    Raises:
+        UsageError: A name that is none.
     """
+    _check_name(name)
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
     from sacrebleu.metrics.ter import TER

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from s2scli.config import BOS, EOS, PAD
 from s2scli.corpus import Lines
 from s2scli.errors import S2SError
 from s2scli.scoring.metrics import check_lengths
@@ -17,6 +19,7 @@ from s2scli.scoring.reading import count_lines
 if TYPE_CHECKING:
     from s2scli.tokenizer import SideTokenizer, Tokenizer
 
+_HINT = "Name the model that has written it with --model, or score its text with --src and --tgt."
 BLOCK = 1024
 """Lines that are read and encoded together."""
 
@@ -121,6 +124,8 @@ class IdPairs:
             where = f"{self._path}:{number}"
             try:
                 yield from self._pairs(json.loads(line), number, where)
+            except RecursionError as error:
+                raise S2SError("this is JSON without end", where=where) from error
             except (ValueError, LookupError, TypeError, AttributeError) as error:
                 raise S2SError(
                     f"this is not a line of 's2s translate --format jsonl' ({type(error).__name__}: {error})",
@@ -129,28 +134,32 @@ class IdPairs:
                 ) from error
 
     def _pairs(self, content: dict[str, Any], number: int, where: str) -> Iterator[Pair]:
-        source, target = str(content["source"]), self._tokenizer.target
+        source, target = _of_kind(content["source"], str, "source"), self._tokenizer.target
         (source_ids,) = self._tokenizer.source.encode([source])
         for rank, hypothesis in enumerate(content["hypotheses"], 1):
-            ids = [int(token) for token in hypothesis["ids"]]
+            ids = _ids(hypothesis["ids"], "ids")
             _check_ids(ids, hypothesis.get("tokens"), target, where)
             text = hypothesis.get("text")
             searched = hypothesis.get("log_probability")
+            if searched is not None and not math.isfinite(searched):
+                raise ValueError(f"the log_probability {searched}")
             if "pieces" in hypothesis:
                 pieces = tuple(
                     Piece(
                         number=place,
-                        source=tuple(map(int, piece["source_ids"])),
-                        target=tuple(map(int, piece["ids"])),
-                        complete=bool(piece["complete"]),
+                        source=tuple(_ids(piece["source_ids"], "source_ids")),
+                        target=tuple(_ids(piece["ids"], "ids")),
+                        complete=_of_kind(piece["complete"], bool, "complete"),
                     )
                     for place, piece in enumerate(hypothesis["pieces"])
                 )
                 if list(chain.from_iterable(piece.target for piece in pieces)) != ids:
                     raise ValueError("the ids of the pieces are not those of the hypothesis")
+                self._check_pieces(pieces, source_ids, where)
             else:
                 blank = not ids and (not source_ids or not source.strip())
-                pieces = _whole(blank, source_ids, ids, bool(hypothesis.get("complete", True)))
+                complete = _of_kind(hypothesis.get("complete", True), bool, "complete")
+                pieces = _whole(blank, source_ids, ids, complete)
             yield Pair(
                 line=number,
                 rank=rank,
@@ -160,15 +169,45 @@ class IdPairs:
             )
 
 
+    def _check_pieces(self, pieces: Sequence[Piece], source_ids: Sequence[int], where: str) -> None:
+        """Refuse pieces whose source is not that of the line, as this model's tokenizer reads it."""
+        side = self._tokenizer.source
+        given = [token for piece in pieces for token in piece.source]
+        _check_range(given, side, "source", where)
+        # Tags, which each piece has, are no text; and where a line is cut, white space is left out.
+        of_pieces, of_line = ("".join(text.split()) for text in side.decode([given, source_ids]))
+        if of_pieces != of_line:
+            what = "the source ids of the pieces are not those of the source: it is of another model"
+            raise S2SError(what, where=where, hint=_HINT)
+
+
+_Kind = TypeVar("_Kind", str, bool)
+
+
+def _of_kind(value: Any, kind: type[_Kind], name: str) -> _Kind:
+    if not isinstance(value, kind):
+        raise ValueError(f"{name} is {value!r}")
+    return value
+
+
+def _ids(value: Any, name: str) -> list[int]:
+    if not isinstance(value, list) or any(type(token) is not int for token in value):
+        raise ValueError(f"{name} are no list of whole numbers")
+    return value
+
+
 def _check_ids(ids: list[int], tokens: list[str] | None, side: SideTokenizer, where: str) -> None:
     """Refuse ids that are none of this vocabulary, or stand for other tokens than those named beside them."""
-    hint = "Name the model that has written it with --model, or score its text with --src and --tgt."
-    outside = [token for token in ids if not 0 <= token < side.vocab_size]
-    if outside:
-        what = f"the model has {side.vocab_size:,} target tokens, and the id {outside[0]} is none of them"
-        raise S2SError(what, where=where, hint=hint)
+    _check_range(ids, side, "target", where)
     if tokens is not None:
         for token, theirs, ours in zip(ids, tokens, side.tokens(ids), strict=True):
             if theirs != ours:
                 what = f"the id {token} is '{theirs}' here and '{ours}' in the model: it is of another model"
-                raise S2SError(what, where=where, hint=hint)
+                raise S2SError(what, where=where, hint=_HINT)
+
+
+def _check_range(ids: list[int], side: SideTokenizer, name: str, where: str) -> None:
+    outside = [token for token in ids if not 0 <= token < side.vocab_size or token in (PAD, BOS, EOS)]
+    if outside:
+        what = f"the model has {side.vocab_size:,} {name} tokens, and the id {outside[0]} is none of them"
+        raise S2SError(what, where=where, hint=_HINT)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Progress, silent
 from s2scli.scoring.metrics import MetricScore, check_references, details, make_metric, stripped
 
@@ -90,8 +91,14 @@ def score_systems(
 
     The other arguments and the errors are those of ``score_system``.
     """
+    if not systems:
+        raise S2SError("there are no hypotheses to score")
     for hypotheses in systems:
         check_references(len(hypotheses), references)
+    if isinstance(metrics, str) or not metrics:
+        raise UsageError("metrics are a list of names, at least one", where="--metrics")
+    if resampling.resamples < 0:
+        raise UsageError(f"there cannot be {resampling.resamples} resamples", where="--resamples")
     made = [make_metric(name, tokenize=tokenize, lowercase=lowercase) for name in metrics]
     statistics = _statistics(made, systems, references, listen)
     results = [
