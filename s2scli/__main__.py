@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from s2scli.cli import main
+from s2scli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2scli import __version__
-from s2scli.commands import INTERRUPTED, PAGES
+from s2scli.commands import PAGES
 from s2scli.errors import S2SError, UsageError, nearest
 from s2scli.flags import DEBUG, Command, Group, parameter, value
+from s2scli.loading import INTERRUPTED
 from s2scli.reference import entries
 from s2scli.resolve import resolve
 from s2scli.streams import abandon_streams, closed, open_streams

@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s2scli.errors import UsageError
+from s2scli.loading import INTERRUPTED, loading
 from s2scli.torchrun import launched
 
 if TYPE_CHECKING:
     from s2scli.events import Listener
 
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
-
 
 def run_preprocess(options: Any, listen: Listener) -> None:
     """Turn parallel text into training data."""
-    from s2scli.preprocess import preprocess
+    with loading():
+        from s2scli.preprocess import preprocess
 
     preprocess(options, listen)
 
 
 def run_train(options: Any, listen: Listener) -> int:
     """Turn training data into a model."""
-    from s2scli.seeds import has_seeds, train_seeds
-    from s2scli.train import train
+    with loading():
+        from s2scli.seeds import has_seeds, train_seeds
+        from s2scli.train import train
 
     several = has_seeds(options)
     if several and launched():
@@ -39,21 +39,24 @@ def run_train(options: Any, listen: Listener) -> int:
 
 def run_translate(options: Any, listen: Listener) -> None:
     """Translate lines; they go in and come out in the same order."""
-    from s2scli.translate import translate
+    with loading():
+        from s2scli.translate import translate
 
     translate(options, listen)
 
 
 def run_score(options: Any, listen: Listener) -> None:
     """Score translations against references."""
-    from s2scli.score import run
+    with loading():
+        from s2scli.score import run
 
     run(options, listen)
 
 
 def run_report(options: Any, listen: Listener) -> None:
     """Show a run in one HTML file."""
-    from s2scli.report import report
+    with loading():
+        from s2scli.report import report
 
     report(options, listen)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from s2scli.errors import S2SError
-from s2scli.events import Event, Listener, Stepped, TrainingEnded, TrainingStarted, Validated
-from s2scli.files import write_text_atomic
+from s2scli.events import Event, Listener, Notice, Stepped, TrainingEnded, TrainingStarted, Validated
+from s2scli.files import os_error, write_text_atomic
 
 _RECORDED = {TrainingStarted: "start", Stepped: "step", Validated: "validation", TrainingEnded: "end"}
 
@@ -29,6 +30,7 @@ class Recorder:
     def __init__(self, folder: Path, tensorboard: bool, step: int, listen: Listener) -> None:
         self.path = folder / "metrics.jsonl"
         self.listen = listen
+        self.records = True
         self.board: Any = None
         if tensorboard:
             self.board = check_tensorboard()(str(folder / "tensorboard"), purge_step=step + 1)
@@ -47,22 +49,30 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
+        with suppress(OSError):  # it has been told
+            self.file.close()
+            if self.board is not None:
+                self.board.close()
 
     def __call__(self, event: Event) -> None:
         """Record an event, if it is of the training, and pass it on."""
         name = _RECORDED.get(type(event))
-        if name is not None:
-            content = dataclasses.asdict(event)
-            self.file.write(json.dumps({"event": name, **content}, ensure_ascii=False) + "\n")
-            self.file.flush()
-            if self.board is not None and name in ("step", "validation"):
-                for key, value in content.items():
-                    if isinstance(value, (int, float)) and key != "step":
-                        self.board.add_scalar(f"{name}/{key}", value, content["step"])
+        if name is not None and self.records:
+            try:
+                self._record(name, dataclasses.asdict(event))
+            except OSError as error:  # what has been learnt is worth more than its history
+                self.records = False
+                text = f"{os_error(error, self.path)} The training goes on, but nothing more is recorded."
+                self.listen(Notice(text=text, warning=True))
         self.listen(event)
+
+    def _record(self, name: str, content: dict[str, Any]) -> None:
+        self.file.write(json.dumps({"event": name, **content}, ensure_ascii=False) + "\n")
+        self.file.flush()
+        if self.board is not None and name in ("step", "validation"):
+            for key, value in content.items():
+                if isinstance(value, (int, float)) and key != "step":
+                    self.board.add_scalar(f"{name}/{key}", value, content["step"])
 
 
 def _keep(line: str, step: int) -> bool:

@@ -79,7 +79,7 @@ class Partial:
         self._bytes, self._saved_at = 0, time.monotonic()
         self._input = hashlib.blake2b(digest_size=16)
         self._expected = ""
-        self._saved = self._ours = False
+        self._saved = self._ours = self._replaces = False
         self._announced = self.file.exists()
         self._handle: BinaryIO | None = None
 
@@ -95,6 +95,10 @@ class Partial:
             return
         self._handle = self._locked()
         self._check_name()  # not only when there is something to note
+        # Whoever asked whether it is there may have asked a while ago.
+        self._replaces = force or (resume and self._announced and self.target.exists())
+        if self.target.is_file() and not self._replaces:
+            raise S2SError("the file exists already", where=str(self.path), hint="Replace it with --force.")
         self._saved = self._announced and self.note.exists()
         # A note without its file was left by a command that was killed right after its last move.
         done = Note.read(self.note) if self._saved and not force else None
@@ -178,15 +182,18 @@ class Partial:
         self._handle.flush()
         if time.monotonic() - self._saved_at > SAVE_SECONDS and not self.special:
             os.fsync(self._handle.fileno())
-            note = Note(
-                lines=self.lines,
-                bytes=self._bytes,
-                input=self._input.hexdigest(),
-                settings=self.settings,
-                counts=counts,
-            )
-            write_json_atomic(self.note, asdict(note))
-            self._saved, self._saved_at = True, time.monotonic()
+            self._write_note()
+
+    def _write_note(self) -> None:
+        note = Note(
+            lines=self.lines,
+            bytes=self._bytes,
+            input=self._input.hexdigest(),
+            settings=self.settings,
+            counts=self.counts,
+        )
+        write_json_atomic(self.note, asdict(note))
+        self._saved, self._saved_at = True, time.monotonic()
 
     def finish(self) -> None:
         """Move the whole result into place."""
@@ -194,6 +201,12 @@ class Partial:
         self._handle.flush()
         if not self.special:
             os.fsync(self._handle.fileno())
+            if self.target.is_file() and not self._replaces:
+                if self.lines:
+                    self._write_note()
+                what = "another command has written this file meanwhile, and it stays as it is"
+                hint = "The translation is whole: move the file away, and run this again with --resume."
+                raise S2SError(what, where=str(self.path), hint=hint)
             if os.name == "nt":  # an open file cannot be moved there
                 self._handle.close()
             os.replace(self.file, self.target)  # still locked, so that nobody takes it for an interrupted one

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,8 +16,9 @@ MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "rep
 
 In the order of its removal: a state without its models would be taken for a training to go on with.
 """
-_ASIDE = ".replaced"
-"""Folder in a run folder that holds models which are about to be replaced."""
+_ASIDE, _WHOLE, _GONE = ".replaced", ".replaced-whole", ".removed"
+"""Folder with the models of a run that are about to be replaced: with some of them, with all, and with all when
+the new ones are there. Its name is what a command that comes after a kill goes by."""
 _LOCK = ".lock"
 
 
@@ -50,12 +52,12 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
             held.enter_context(_locked_with_seeds(run))
             _settle(run)
             settle_models(run)
+            _remove(partial)
             present = [name for name in ("data", *MODELS) if _exists(run / name)]
             if present and not force:
                 what = f"the run folder holds {', '.join(present)} already"
                 hint = "Choose another --run, or replace them with --force."
                 raise S2SError(what, where=str(run), hint=hint)
-            _remove(partial)
             partial.mkdir()
         except OSError as error:
             raise os_error(error, error.filename or run) from error
@@ -84,7 +86,7 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
 
 def data_folder(run: Path) -> Path:
     """The preprocessed data that a run folder works on: its own, or for one of several seeds those of all."""
-    own, above = run / "data", run.absolute().parent
+    own, above = run / "data", Path(os.path.realpath(run)).parent
     if own.is_dir() or above.name != "seeds" or not (above.parent / "data").is_dir():
         return own
     return above.parent / "data"
@@ -119,6 +121,26 @@ def locked(run: Path) -> Iterator[None]:
             raise S2SError(
                 "another training or preprocessing is running in this folder", where=str(run), hint=hint
             )
+        yield
+
+
+@contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """As `locked`, with what a killed command has left mended; nothing if this is no run folder.
+
+    Raises:
+        S2SError: Another one is at work.
+        UsageError: As `_check_name`.
+    """
+    if not (run / _LOCK).exists() and not data_folder(run).is_dir():
+        yield
+        return
+    with locked(run):
+        try:
+            _settle(run)
+            settle_models(run)
+        except OSError as error:
+            raise os_error(error, error.filename or run) from error
         yield
 
 
@@ -162,7 +184,7 @@ def replacing_models(run: Path) -> Iterator[None]:
     Raises:
         S2SError: One of several seeds is just being trained.
     """
-    aside, moved = run / _ASIDE, False
+    aside, whole, moved = run / _ASIDE, run / _WHOLE, False
     settle_models(run)
     with ExitStack() as stack:
         for member in members(run):
@@ -175,28 +197,30 @@ def replacing_models(run: Path) -> Iterator[None]:
             if not moved:
                 _move(aside, run)
                 aside.rmdir()
+    aside.rename(whole)
     try:
         yield
     except BaseException:
-        for name in MODELS:
-            _remove(run / name)
-        _move(aside, run)
-        aside.rmdir()
+        settle_models(run)
         raise
-    _remove(aside)
+    whole.rename(run / _GONE)
+    _remove(run / _GONE)
 
 
 def settle_models(run: Path) -> None:
-    """End what a killed `replacing_models` has left: without a new training, the old one comes back."""
-    aside = run / _ASIDE
-    if not aside.is_dir():
-        return
-    if not (run / "state" / "training.safetensors").exists():
+    """End what `replacing_models` has not: what it put aside comes back, unless the new is there already."""
+    aside, whole = run / _ASIDE, run / _WHOLE
+    _remove(run / _GONE)
+    if whole.is_dir():
+        for name in MODELS:  # of what should have come
+            _remove(run / name)
+        whole.rename(aside)
+    if aside.is_dir():
         for name in MODELS:
             if _exists(aside / name):
                 _remove(run / name)
         _move(aside, run)
-    _remove(aside)
+        _remove(aside)
 
 
 def _move(from_folder: Path, to_folder: Path) -> None:

@@ -166,9 +166,9 @@ def _warn_of_gaps(material: Material, metrics: list[str], listen: Listener) -> N
     count = sum(any(of) and not all(of) for of in filled)
     if count and {"bleu", "ter"} & set(metrics):
         text = (
-            f"Lines with fewer references than others: {count:,}. To BLEU and TER an empty reference is one of "
-            "length 0, which any translation that is too short is near to, so they may be far too good or too "
-            "bad: leave them out, with --metrics chrf."
+            f"Lines with fewer references than others: {count:,}. To BLEU and TER an empty reference is one "
+            "of length 0, near to whatever is too short, so they may be far too good or too bad: leave them "
+            "out, with --metrics chrf."
         )
         listen(Notice(text=text, warning=True))
 

@@ -20,7 +20,7 @@ from s2scli.crew import Crew, places
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, TrainingEnded, WhileItLasts, silent
 from s2scli.resolve import checked
-from s2scli.runfolder import data_folder, locked, members, replacing_models, settle_models
+from s2scli.runfolder import claimed, data_folder, members, replacing_models
 from s2scli.runtime import set_up
 from s2scli.several import SeedsEnded, SeedsStarted, Standing, seed_list
 from s2scli.train import (
@@ -52,15 +52,14 @@ def train_seeds(options: TrainOptions, listen: Listener = silent) -> SeedsEnded:
         S2SError: As `train`; or some of the trainings have failed, and the others are done.
     """
     options, listen = checked(options), WhileItLasts(listen)
-    find_data(options.run)
     if data_folder(options.run) != options.run / "data":
         hint = "Name the folder that seeds/ stands in, or train this one without --seeds."
         raise UsageError("this is the folder of one of several seeds", where=str(options.run), hint=hint)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         hint = "Start s2s train --seeds without torchrun: it starts processes of its own."
         raise UsageError("several processes share each model under torchrun", where="--seeds", hint=hint)
-    with locked(options.run):
-        settle_models(options.run)
+    with claimed(options.run):
+        find_data(options.run)
         check_nothing_in_the_way(options)
         jobs, like = _going_on(options) if options.resume else (_anew(options), options)
         on_gpu = set_up(like.device, like.precision, None).device.type == "cuda"

@@ -22,7 +22,7 @@ from s2scli.meter import Stop
 from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
 from s2scli.resolve import build, checked, flag
-from s2scli.runfolder import data_folder, locked, replacing_models, settle_models, trained
+from s2scli.runfolder import claimed, data_folder, replacing_models, trained
 from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
@@ -88,24 +88,19 @@ def train(options: TrainOptions, listen: Listener = silent, stop: Stop | None = 
         raise UsageError(
             "this function trains one model", where="seeds", hint="Use s2scli.seeds.train_seeds."
         )
-    with together(options.device) as peers:
-        report_path = find_data(options.run) / "report.json"
-        with locked(options.run) if peers.first else nullcontext():
-            if peers.first:
-                settle_models(options.run)
-            fingerprint = _fingerprint(report_path)
-            full = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
-            # Nobody may look at a training of hours any more, and it is to go on, or at least to save.
-            told = WhileItLasts(listen) if peers.first else silent
-            raised = any(options.asks(name) for name in LIMITS)
-            other = [
-                name for name in sorted(options.from_file) if getattr(full, name) != getattr(options, name)
-            ]
-            if options.resume and other:
-                names = ", ".join(map(flag, other))
-                text = f"As this training began, not as s2s.toml says: {names}. Flags change some of it."
-                told(Notice(text=text))
-            return _train(full, fingerprint, told, stop or Stop(), peers, raised=raised)
+    with together(options.device) as peers, claimed(options.run) if peers.first else nullcontext():
+        peers.of_first(lambda: None)  # nobody reads before what a killed command has left is settled
+        fingerprint = _fingerprint(find_data(options.run) / "report.json")
+        full = peers.of_first(lambda: _check_results(_restarted(options, peers), fingerprint))
+        # Nobody may look at a training of hours any more, and it is to go on, or at least to save.
+        told = WhileItLasts(listen) if peers.first else silent
+        raised = any(options.asks(name) for name in LIMITS)
+        other = [name for name in sorted(options.from_file) if getattr(full, name) != getattr(options, name)]
+        if options.resume and other:
+            names = ", ".join(map(flag, other))
+            text = f"As this training began, not as s2s.toml says: {names}. Flags change some of it."
+            told(Notice(text=text))
+        return _train(full, fingerprint, told, stop or Stop(), peers, raised=raised)
 
 
 def _restarted(options: TrainOptions, peers: Peers) -> TrainOptions:

@@ -65,14 +65,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
     with ExitStack() as stack:
         if options.output is not None and options.force and options.output.is_file():
             stack.enter_context(announced(options.output))
-        translator = Translator.load(
-            options.run,
-            device=options.device,
-            precision=options.precision,
-            threads=options.threads,
-            shortlist=options.shortlist,
-            listen=listen,
-        )
+        translator, digest = _loaded(options, listen)
         if search.attention and not translator.has_attention:
             where = "--alignments" if options.alignments else "--attention-plot"
             raise UsageError(
@@ -85,7 +78,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
             pictures = AttentionPictures(options.attention_plot, translator.tokenizer)
         file: Partial | None = None
         if options.output is not None:
-            settings = _settings(options, search, translator)
+            settings = _settings(options, search, translator, digest)
             file = stack.enter_context(
                 partial(options.output, settings, resume=options.resume, force=options.force, listen=listen)
             )
@@ -203,17 +196,40 @@ def _is_done(options: TranslateOptions, listen: Listener) -> bool:
     return False
 
 
-def _settings(options: TranslateOptions, search: SearchOptions, translator: Translator) -> dict[str, Any]:
-    """What an interrupted translation must have in common with the one that goes on."""
+def _loaded(options: TranslateOptions, listen: Listener) -> tuple[Translator, str]:
+    """The models, and what tells them from others; a training may be putting better ones in their place."""
+    heard, before = listen, ""
+    while (digest := _digest(options)) != before:
+        translator = Translator.load(
+            options.run,
+            device=options.device,
+            precision=options.precision,
+            threads=options.threads,
+            shortlist=options.shortlist,
+            listen=heard,
+        )
+        heard, before = silent, digest
+    return translator, digest
+
+
+def _digest(options: TranslateOptions) -> str:
+    """Of the files of the models, if they are to be known again; else always the same."""
     digest = hashlib.blake2b(digest_size=16)
-    for folder in find_models(options.run):
+    for folder in find_models(options.run) if options.output is not None else ():
         for name in ("model.safetensors", "tokenizer.json", "lexicon.safetensors"):
             if (folder / name).is_file():
                 with (folder / name).open("rb") as file:
                     hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
+
+
+def _settings(
+    options: TranslateOptions, search: SearchOptions, translator: Translator, digest: str
+) -> dict[str, Any]:
+    """What an interrupted translation must have in common with the one that goes on."""
     names = ("format", "scores", "alignments", "alignment_unit", "shortlist", "batch_size")
     return {
-        "model": digest.hexdigest(),
+        "model": digest,
         "precision": translator.runtime.kind,
         **asdict(search),
         "max_length_ratio": search.max_length_ratio or translator.length_ratio,

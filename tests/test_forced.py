@@ -260,7 +260,10 @@ BAD = {
     "special ids": ('{"source": "a", "hypotheses": [{"ids": [2]}]}', "the id 2 is none of them"),
     "no source": ('{"source": null, "hypotheses": [{"ids": [5]}]}', "source is None"),
     "no truth": ('{"source": "a", "hypotheses": [{"ids": [5], "complete": "false"}]}', "complete is 'false'"),
-    "no score": ('{"source": "a", "hypotheses": [{"ids": [5], "log_probability": NaN}]}', "log_probability nan"),
+    "no score": (
+        '{"source": "a", "hypotheses": [{"ids": [5], "log_probability": NaN}]}',
+        "probability nan",
+    ),
     "no end": ("[" * 200_000, "without end|not a line"),
 }
 

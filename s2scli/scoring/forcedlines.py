@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from s2scli.config import ScoreOptions
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Progress
+from s2scli.loading import loading
 from s2scli.scoring.forced import Corpus, Forced, score_pairs
 from s2scli.scoring.material import REPORT_EVERY
 from s2scli.scoring.pairs import IdPairs, TextPairs
@@ -48,7 +49,8 @@ def forced_lines(options: ScoreOptions, listen: Listener) -> Iterator[str]:
     Raises:
         S2SError: No model, or files that cannot be read or do not belong to each other.
     """
-    from s2scli.translator import Translator
+    with loading():
+        from s2scli.translator import Translator
 
     _check(options)
     translator = Translator.load(

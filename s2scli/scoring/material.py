@@ -9,6 +9,7 @@ from pathlib import Path
 from s2scli.config import ScoreOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress
+from s2scli.loading import loading
 from s2scli.runfolder import data_folder
 from s2scli.scoring.metrics import check_lengths
 from s2scli.scoring.reading import called, check_readable, read_lines
@@ -65,7 +66,8 @@ def translated(
     Returns:
         The translations, and the settings that they were made with.
     """
-    from s2scli.translator import SearchOptions, Translator
+    with loading():
+        from s2scli.translator import SearchOptions, Translator
 
     translator = Translator.load(
         options.run,

@@ -168,7 +168,6 @@ class IdPairs:
                 resegmented=text is not None and target.encode([text])[0] != ids,
             )
 
-
     def _check_pieces(self, pieces: Sequence[Piece], source_ids: Sequence[int], where: str) -> None:
         """Refuse pieces whose source is not that of the line, as this model's tokenizer reads it."""
         side = self._tokenizer.source

@@ -99,7 +99,7 @@ def _several(systems: Sequence[dict[str, Any]]) -> Iterator[str]:
             if i:
                 row += f"   {item['score'] - first['score']:>+7.2f}"
             if item["p_value"] is not None:
-                # Of two systems with the same lines sacreBLEU's p is the smallest there is, which means nothing.
+                # Of two systems with the same lines sacreBLEU's p is the smallest there is.
                 marked = item["p_value"] < LEVEL and item["score"] != first["score"]
                 row += f"   p = {item['p_value']:.4f}" + (" *" if marked else "")
             yield row.rstrip()
