@@ -10,8 +10,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import re
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -26,26 +28,42 @@ GZIP_MAGIC = b"\x1f\x8b"
 _PACKED = {
     GZIP_MAGIC: ("gzip", "gzip -dc"),
     b"\xfd7zXZ\x00": ("xz", "xz -dc"),
-    b"BZh91AY&SY": ("bzip2", "bzip2 -dc"),
     b"\x28\xb5\x2f\xfd": ("zstd", "zstd -dc"),
     b"PK\x03\x04": ("zip", "unzip -p"),
 }
 """How files begin that hold text only when they have been unpacked, and what unpacks them."""
+_BZIP2 = re.compile(rb"BZh[1-9]1AY&SY")
 
 
 def check_text(start: bytes, where: str) -> None:
     """Refuse what begins as no text in UTF-8 does, instead of reading it line by line as if it were.
 
     Raises:
-        S2SError: A compressed file, or UTF-16.
+        S2SError: A compressed file, UTF-16 or UTF-32.
     """
+    if _BZIP2.match(start):
+        hint = "Unpack it first: bzip2 -dc FILE."
+        raise S2SError("this is not text but compressed with bzip2", where=where, hint=hint)
     for magic, (name, command) in _PACKED.items():
         if start.startswith(magic):
             hint = f"Unpack it first: {command} FILE."
             raise S2SError(f"this is not text but compressed with {name}", where=where, hint=hint)
+    if encoding := _wide(start):
+        hint = f"Convert it: iconv -f {encoding} -t UTF-8."
+        raise S2SError(f"this is not UTF-8; it looks like {encoding}", where=where, hint=hint)
+
+
+def _wide(start: bytes) -> str | None:
+    """The encoding of 16 or 32 bits that a text begins in, if it does."""
+    if start.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return "UTF-32"
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        hint = "Convert it: iconv -f UTF-16 -t UTF-8."
-        raise S2SError("this is not UTF-8; it looks like UTF-16", where=where, hint=hint)
+        return "UTF-16"
+    first, second = start[:16:2], start[1:16:2]
+    for name, letters, zeros in (("UTF-16LE", first, second), ("UTF-16BE", second, first)):
+        if len(zeros) > 1 and not any(zeros) and all(letters):
+            return name
+    return None
 
 
 def decode_line(raw: bytes, *, where: str, replace_invalid: bool = False) -> tuple[str, int]:
@@ -113,7 +131,8 @@ class Lines:
                 if gzipped:
                     # The buffer makes reading by lines fast; GzipFile alone does that in Python.
                     stream = io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 16)
-                while raw := stream.readlines(BLOCK_BYTES):
+                read = partial(_whole_lines, stream, BLOCK_BYTES)
+                while raw := read() if gzipped else stream.readlines(BLOCK_BYTES):
                     if gzipped and self.count == 0:
                         check_text(raw[0][:16], str(self.path))
                     if self.count == 0 and raw[0].startswith(BOM):
@@ -126,7 +145,7 @@ class Lines:
                     yield lines
                 self.position = self.size
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            what = f"the gzip file is cut off or damaged after line {self.count}"
+            what = f"the gzip file is cut off or damaged somewhere after line {self.count:,}"
             raise S2SError(what, where=str(self.path), hint="Copy or download it again.") from error
         except OSError as error:
             raise os_error(error, self.path) from error
@@ -196,3 +215,16 @@ def sample_corpus(name: str | None = None) -> Path:
         names = [path.name for path in data.iterdir() if path.is_dir()]
         raise S2SError(f"there is no data set '{name}'", where=str(data), hint=nearest(str(name), names))
     return folder
+
+
+def _whole_lines(stream: BinaryIO, size: int) -> list[bytes]:
+    """As ``stream.readlines(size)``, which would lose what it has read where it meets an error."""
+    lines: list[bytes] = []
+    try:
+        while size > 0 and (line := stream.readline()):
+            lines.append(line)
+            size -= len(line)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        if not lines:
+            raise  # it comes again, when what has been read is gone
+    return lines

@@ -36,12 +36,18 @@ class Stretch:
 def cut(text: str, side: SideTokenizer, longest: int) -> list[Stretch]:
     """A line cut at sentence ends, and where that is not enough between words, or within them.
 
+    White space is no reason to cut: of a run of it one space is left, and at the ends none.
+
     Args:
         text: The line in the side's normal form. Tags that follow the text belong to each piece.
         longest: Most tokens of a piece.
     """
     text, tags = side.encode_tags(text)
     room = max(1, longest - len(tags))
+    text = " ".join(text.split())
+    (whole,) = side.vocabulary.encode([text])
+    if len(whole) <= room:
+        return [Stretch(ids=whole + tags)]
     symbols = side.segmentation.kind == "symbol"  # each counts as a word, but together they are one
     pieces: list[Stretch] = []
     inside, begin = False, 0

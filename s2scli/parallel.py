@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
@@ -154,15 +155,21 @@ def _columns(part: Part, reader: Lines) -> Iterator[tuple[str, str]]:
                 "the file is empty", where=str(reader.path), hint="Its first line must name the columns."
             )
         number = 1
-        names = header.split("\t")
+        names = [name.strip() for name in header.split("\t")]
         for column in wanted:
             if isinstance(column, int):
                 places.append(column - 1)
+            elif names.count(column) > 1:
+                what = f"the first line names {names.count(column)} columns '{column}'"
+                raise S2SError(what, where=f"{reader.path}:1", hint="Give the number of the right one.")
             elif column in names:
                 places.append(names.index(column))
             else:
                 what = f"the first line names no column '{column}'"
                 raise S2SError(what, where=f"{reader.path}:1", hint=nearest(column, names))
+        if len(set(places)) < len(places):
+            what = f"'{part.columns}' names a column twice, by its name and by its number"
+            raise S2SError(what, where=f"{reader.path}:1", hint="Source and target are two columns.")
     left, right, *rest = places
     most = max(places)
     for line in lines:
@@ -194,7 +201,7 @@ def parse_columns(columns: str) -> tuple[int | str, ...]:
         what = f"'{columns}' does not name two columns, or three with features"
         hint = "Give numbers or names, such as 1,2 or src,tgt, or lemma,form,features."
         raise UsageError(what, where="--columns", hint=hint)
-    found = tuple(int(name) if name.isascii() and name.isdigit() else name for name in names)
+    found = tuple(int(name) if re.fullmatch("[0-9]{1,9}", name) else name for name in names)
     if 0 in found:
         raise UsageError("columns are numbered from 1", where="--columns", hint="The first two are 1,2.")
     if len(set(found)) < len(found):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from s2scli import selection as sel
-from s2scli.config import PreprocessOptions
+from s2scli.config import SPECIAL_IDS, PreprocessOptions
 from s2scli.corpus import file_size
 from s2scli.datareport import build_report
 from s2scli.errors import S2SError, UsageError
@@ -28,7 +28,7 @@ from s2scli.inputs import SPLITS, find_inputs
 from s2scli.lexicon import write_lexicon
 from s2scli.parallel import Parallel
 from s2scli.resolve import checked
-from s2scli.runfolder import new_data
+from s2scli.runfolder import check_data_are_ours, new_data
 from s2scli.segmentation import CLOSED
 from s2scli.setwriter import SetWriter
 from s2scli.survey import ByteProgress, Survey, Surveyor, check_left
@@ -56,6 +56,7 @@ def preprocess(options: PreprocessOptions, listen: Listener = silent) -> dict[st
     options = checked(options)
     started = time.monotonic()
     sets = find_inputs(options, listen)
+    check_data_are_ours(options.run)
     with new_data(
         options.run, force=options.force, inputs=[p for s in sets.values() for p in s.files]
     ) as folder:
@@ -131,6 +132,10 @@ class _Job:
             joint=joint,
         )
         meter.end()
+        for learnt in (tokenizer.source, tokenizer.target):
+            if learnt.segmentation.kind == "word" and len(learnt.vocabulary) <= SPECIAL_IDS:
+                hint = "Learn subwords: leave out --tokenizer and --unit-src, --unit-tgt."
+                raise S2SError("no word occurs twice, so there is nothing to learn", hint=hint)
         tokenizer.save(self.folder / "tokenizer.json")
         found = (tokenizer.source.vocab_size, tokenizer.target.vocab_size)
         for name, segmentation, n, most in zip(("source", "target"), sides, found, wanted, strict=True):
@@ -160,7 +165,11 @@ class _Job:
         same = (plan.source.kind, plan.source.separator) == (plan.target.kind, plan.target.separator)
         if self.options.joint and not same:
             what = f"the units of the sides differ: {plan.source.kind} and {plan.target.kind}"
-            raise UsageError(what, where="--joint", hint="Choose the same --unit-src and --unit-tgt.")
+            hint = "Choose the same --unit-src and --unit-tgt."
+            if plan.source.kind == plan.target.kind:
+                what = f"the separators differ: {plan.source.separator!r} and {plan.target.separator!r}"
+                hint = "Choose the same --separator-src and --separator-tgt."
+            raise UsageError(what, where="--joint", hint=hint)
         if self.options.joint is not None or not same:
             return bool(self.options.joint)
         joint = overlap >= JOINT_THRESHOLD

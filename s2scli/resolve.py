@@ -46,6 +46,8 @@ def convert(value: Any, kind: Any, where: str) -> Any:
         items = value if isinstance(value, (list, tuple)) else [value]
         return tuple(convert(item, get_args(kind)[0], where) for item in items)
     if kind is Path and isinstance(value, (str, Path)):
+        if value == "":  # of a variable of the shell that is not set, mostly; Path would make it "."
+            raise UsageError("expected a path, not an empty text", where=where)
         return Path(value)
     if kind is bool and isinstance(value, bool):
         return value
@@ -122,8 +124,7 @@ def read_toml(path: Path, command: str) -> tuple[dict[str, Any], dict[str, str]]
         UsageError: TOML that cannot be read, or a table or key that no command knows.
     """
     try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
+        content = tomllib.loads(path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
     except UnicodeDecodeError as error:
         raise UsageError("the file is not UTF-8 text", where=str(path)) from error
     except (ValueError, RecursionError) as error:  # numbers of thousands of digits, brackets without end

@@ -17,8 +17,8 @@ MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "rep
 In the order of its removal: a state without its models would be taken for a training to go on with.
 """
 _ASIDE, _WHOLE, _GONE = ".replaced", ".replaced-whole", ".removed"
-"""Folder with the models of a run that are about to be replaced: with some of them, with all, and with all when
-the new ones are there. Its name is what a command that comes after a kill goes by."""
+"""Folder with the models of a run that are about to be replaced: with some, with all, and with all when the
+new ones are there. Its name is what a command that comes after a kill goes by."""
 _LOCK = ".lock"
 
 
@@ -82,6 +82,19 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
                 if fresh and [path.name for path in run.iterdir()] == [_LOCK]:
                     (run / _LOCK).unlink()
                     run.rmdir()
+
+
+def check_data_are_ours(run: Path) -> None:
+    """Refuse to replace a folder ``data`` in which there is nothing that preprocessing writes.
+
+    Raises:
+        S2SError: It is somebody's own.
+    """
+    folder = run / "data"
+    ours = [(folder / name).exists() for name in ("report.json", "tokenizer.json")]
+    if folder.is_dir() and not any(ours) and any(folder.iterdir()):
+        what = "this folder is not of a run, and would be replaced"
+        raise S2SError(what, where=str(folder), hint="Choose another --run.")
 
 
 def data_folder(run: Path) -> Path:

@@ -83,7 +83,10 @@ class SetWriter:
             for encoded, lines, given in zip(ids, texts, raw, strict=True):
                 del encoded[k], lines[k], given[k]
         for file, given in zip(self._texts, raw, strict=False):
-            file.writelines(f"{line}\n" for line in given)
+            if given and given[0].startswith("\ufeff") and not file.tell():
+                file.write("\ufeff")  # whoever reads a file takes the first one for a byte order mark
+            # …and one "\r" for a part of the line end.
+            file.writelines(line + ("\r\n" if line.endswith("\r") else "\n") for line in given)
         for side, unknown, encoded, lines in zip(sides, self._unknown, ids, texts, strict=True):
             unknown.add(side, encoded, lines)
         self._shards.add_many(ids[0], ids[1], texts[0], texts[1])

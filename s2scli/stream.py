@@ -96,6 +96,8 @@ class Source:
                 if count == 0:
                     check_text(raw, str(self.path or "standard input"))
                     raw = raw.removeprefix(BOM)
+                    if not raw:
+                        continue  # nothing but a byte order mark is no line
                 count += 1
                 text, replaced = decode_line(raw, where=f"line {count}", replace_invalid=True)
                 self.replaced += replaced

@@ -145,7 +145,7 @@ class Surveyor:
             pairs.append(hashes[1])
             fates.append(fate)
         if parallel.replaced:
-            text = f"{parallel.replaced:,} invalid bytes in the {name} text were replaced by U+FFFD"
+            text = f"Bytes of the {name} text that are not UTF-8 became U+FFFD ({parallel.replaced:,})"
             self.listen(Notice(text=text, warning=True))
         files = ", ".join(str(path) for path in parallel.files)
         if len(fates) == 1:

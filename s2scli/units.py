@@ -226,6 +226,11 @@ def choose(options: PreprocessOptions, train: Parallel, listen: Listener) -> Pla
     if "auto" in units:
         _tell(kinds, statistics, listen)
     forms = _forms(options, kinds, statistics, listen)
+    for name, kind, form, separator in zip(("src", "tgt"), kinds, forms, separators, strict=True):
+        if kind == "symbol" and form != "none" and form.upper() not in _forms_of(separator):
+            what = f"the normal form {form} changes this separator, so that it would never be found"
+            hint = f"Keep the text as it is: --normalize-{name} none."
+            raise UsageError(what, where=f"--separator-{name}", hint=hint)
     source, target = (
         Segmentation(kind=kind, normalize=form, separator=separator)
         for kind, form, separator in zip(kinds, forms, separators, strict=True)
@@ -259,6 +264,12 @@ def _forms(
         text = f"Hangul on the {names} is taken apart into its letters (nfd); {flags} {verb} syllables"
         listen(Notice(text=text))
     return forms
+
+
+def _forms_of(text: str) -> set[str]:
+    """The normal forms that a text is in."""
+    forms = ("NFC", "NFD", "NFKC", "NFKD")
+    return {form for form in forms if unicodedata.is_normalized(form, text)}  # type: ignore[arg-type]
 
 
 def _given(options: PreprocessOptions) -> tuple[Unit, Unit]:

@@ -74,8 +74,9 @@ class Window:
             if not ids or not text.strip():
                 self.pieces.append([])
             elif len(ids) > side.reach(longest):
-                self.pieces.append(cut(text, side, longest))
-                self.remarkable.split += 1
+                pieces = cut(text, side, longest)
+                self.pieces.append(pieces)
+                self.remarkable.split += len(pieces) > 1
             else:
                 self.pieces.append([Stretch(ids=ids)])
 

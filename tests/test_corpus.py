@@ -5,6 +5,7 @@ import gzip
 import lzma
 import os
 import tracemalloc
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,3 +262,42 @@ def test_the_bundled_data_sets() -> None:
         assert keys[1].isdisjoint(keys[2])
     with pytest.raises(S2SError, match=r"no data set 'cmu'.*Did you mean 'cmudict'"):
         sample_corpus("cmu")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32"])
+def test_wide_text_is_named_for_what_it_is(tmp_path: Path, encoding: str) -> None:
+    said = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE", "utf-32": "UTF-32"}[encoding]
+    with pytest.raises(S2SError, match=f"looks like {said}. Convert it: iconv -f {said} ") as caught:
+        list(Lines(write(tmp_path / "text", "hello there\nand more\n".encode(encoding))))
+    assert caught.value.where == str(tmp_path / "text")
+    for text in (b"\0\0\0\0", b"a\0", b"ab\0c\0\n"):  # odd, but not that
+        assert list(Lines(write(tmp_path / "text", text))) == [text.decode().rstrip("\n")]
+
+
+@pytest.mark.parametrize("level", range(1, 10))
+def test_bzip2_of_any_level_is_named(tmp_path: Path, level: int) -> None:
+    with pytest.raises(S2SError, match="compressed with bzip2"):
+        list(Lines(write(tmp_path / "text", bz2.compress(b"hello\n", level)), replace_invalid=True))
+
+
+def test_what_a_damaged_gzip_file_still_holds_is_read(tmp_path: Path) -> None:
+    lines = [f"{i} {zlib.crc32(str(i).encode())}" for i in range(60_000)]
+    packed = gzip.compress("".join(line + "\n" for line in lines).encode())
+    for data, least in ((packed + b"garbage", 59_000), (packed[: len(packed) // 2], 20_000)):
+        reader, found = Lines(write(tmp_path / "text.gz", data)), list[str]()
+        with pytest.raises(S2SError, match="damaged somewhere after line ") as caught:
+            found.extend(line for block in reader.blocks() for line in block)
+        number = int(caught.value.what.rpartition(" ")[2].replace(",", ""))
+        assert number == len(found) and found[:-1] == lines[: number - 1]
+        assert number >= least
+
+
+def test_columns_by_name_and_by_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", "src \t tgt\ta\ta\nx\ty\t1\t2\n")
+    assert pairs(Part(source=path, columns="tgt,1")) == [("y", "x")]
+    for columns, said in (("tgt,2", "twice"), ("2,tgt", "twice"), ("src,a", "2 columns 'a'")):
+        with pytest.raises(S2SError, match=said) as caught:
+            pairs(Part(source=path, columns=columns))
+        assert caught.value.where == f"{path}:1"
+    with pytest.raises(S2SError):
+        pairs(Part(source=path, columns="1," + "9" * 5000))

@@ -21,6 +21,7 @@ from s2scli.corpus import Lines
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Prepared, Progress
 from s2scli.preprocess import preprocess
+from s2scli.resolve import build
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 
@@ -480,6 +481,7 @@ from pathlib import Path
 from s2scli.config import PreprocessOptions
 from s2scli.errors import S2SError
 from s2scli.preprocess import preprocess
+from s2scli.resolve import build
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
 folder = Path(sys.argv[1])
@@ -662,3 +664,53 @@ def test_pairs_that_are_too_long_are_not_held_out_either(tmp_path: Path) -> None
         report = run(tmp_path, force=True, dev_size=20, seed=seed, **given)
         assert report["dropped"]["too_long"] == 1
         assert long not in texts(tmp_path, "dev")
+
+
+def test_data_of_others_are_never_replaced(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(40))
+    folder = tmp_path / "run" / "data"
+    folder.mkdir(parents=True)
+    (folder / "corpus.txt").write_text("precious")
+    for force in (False, True):
+        with pytest.raises(S2SError, match="not of a run") as caught:
+            run(tmp_path, force=force, **given)
+        assert caught.value.where == str(folder) and (folder / "corpus.txt").read_text() == "precious"
+    (folder / "corpus.txt").unlink()
+    run(tmp_path, force=True, **given)
+    run(tmp_path, force=True, **given)
+    with pytest.raises(UsageError, match="expected a path"):
+        build(PreprocessOptions, {"run": ""})
+
+
+def test_held_out_text_is_read_back_as_it_was(tmp_path: Path) -> None:
+    odd = ["\ufeff{} mark", "\ufeff\ufeff{}", "{} end\r", "\ufefflast {}"]
+    dev = [text.format(i) for i, text in enumerate(odd * 3)]
+    given = files(tmp_path, "train", [(f"a b {i}", f"c d {i}") for i in range(40)])
+    for name in ("dev.src", "dev.tgt"):
+        content = "".join(line + ("\r\n" if line.endswith("\r") else "\n") for line in dev)
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content.encode())
+    sides = {"dev_src": (tmp_path / "dev.src",), "dev_tgt": (tmp_path / "dev.tgt",)}
+    run(tmp_path, **given, **sides)
+    assert list(Lines(tmp_path / "run" / "data" / "dev.source.txt")) == dev
+
+
+def test_a_separator_that_the_normal_form_changes_is_refused(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", [(f"a\u00a0b\u00a0{i}", f"x\u00a0y\u00a0{i}") for i in range(40)])
+    options = {
+        "unit_src": "symbol",
+        "unit_tgt": "symbol",
+        "separator_tgt": "\u00a0",
+        "separator_src": "\u00a0",
+    }
+    with pytest.raises(UsageError, match="nfkc changes this separator"):
+        run(tmp_path, normalize="nfkc", **given, **options)
+    run(tmp_path, **given, **options)
+    other = {**options, "separator_src": ","}
+    with pytest.raises(UsageError, match="separators differ"):
+        run(tmp_path / "two", joint=True, **given, **other)
+
+
+def test_words_that_all_occur_once_are_no_vocabulary(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", [(f"a{i} b{i}", f"c{i} d{i}") for i in range(1_200)])
+    with pytest.raises(S2SError, match="no word occurs twice"):
+        run(tmp_path, tokenizer="word", **given)

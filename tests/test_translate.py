@@ -354,6 +354,18 @@ def test_a_sentence_is_cut_between_words_and_loses_nothing(kind: str) -> None:
             flat = [i for part in parts for i in part.ids]
             assert tokenizer.source.decode([flat]) == [line]
             assert not parts[0].inside and not parts[0].torn
+            # Of white space one space is left, and so no piece is without a word.
+            spaced = "\u3000 " + line.replace(" ", " \t\u2029   ") + " " * 40
+            assert cut(spaced, tokenizer.source, most) == parts
+            whole = cut(spaced, tokenizer.source, len(flat))
+            assert [piece.ids for piece in whole] == [flat]
+
+
+def test_spaces_do_not_make_a_line_too_long(translator: Translator) -> None:
+    before = translator.remarkable.split
+    plain = translator.translate(["a b c", "a b c"], beam=1)
+    assert translator.translate(["a b c" + " " * 300, "\u3000" * 90 + "a b   c"], beam=1) == plain
+    assert translator.remarkable.split == before
 
 
 def test_pieces_are_joined_as_the_target_writes_them() -> None:
