@@ -243,7 +243,8 @@ def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
             hint="It belongs to another model: put back the one that was trained with this model.",
         )
     weights, _ = load_tensors(folder / "model.safetensors")
-    model = Seq2Seq(info.model, initialise=False)
+    with torch.random.fork_rng(devices=[]):  # its layers draw weights, from numbers that are the caller's
+        model = Seq2Seq(info.model, initialise=False)
     load_weights(model, weights, folder / "model.safetensors")
     return model.eval(), tokenizer, info
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2scli.errors import UsageError
 from s2scli.loading import INTERRUPTED, loading
+from s2scli.process import own_process
 from s2scli.torchrun import launched
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def run_train(options: Any, listen: Listener) -> int:
     with loading():
         from s2scli.seeds import has_seeds, train_seeds
         from s2scli.train import train
+    own_process()
 
     several = has_seeds(options)
     if several and launched():
@@ -41,6 +43,7 @@ def run_translate(options: Any, listen: Listener) -> None:
     """Translate lines; they go in and come out in the same order."""
     with loading():
         from s2scli.translate import translate
+    own_process()
 
     translate(options, listen)
 
@@ -49,6 +52,7 @@ def run_score(options: Any, listen: Listener) -> None:
     """Score translations against references."""
     with loading():
         from s2scli.score import run
+    own_process()
 
     run(options, listen)
 
@@ -57,6 +61,7 @@ def run_report(options: Any, listen: Listener) -> None:
     """Show a run in one HTML file."""
     with loading():
         from s2scli.report import report
+    own_process()
 
     report(options, listen)
 

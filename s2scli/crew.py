@@ -18,6 +18,7 @@ from s2scli.config import TrainOptions
 from s2scli.errors import S2SError
 from s2scli.events import Event, Listener, Notice, TrainingEnded
 from s2scli.meter import Stop
+from s2scli.process import own_process
 from s2scli.several import Failed, OfSeed
 from s2scli.train import train
 from s2scli.wording import explain
@@ -54,6 +55,7 @@ def _work(options: TrainOptions, pipe: Connection, core: frozenset[int]) -> None
             pipe.send(what)
 
     threading.Thread(target=obey, daemon=True).start()
+    own_process()
     try:
         train(options, tell, stop)
     except KeyboardInterrupt:

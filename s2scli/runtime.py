@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import random
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +16,6 @@ from torch import Tensor
 from s2scli.config import Device, SearchPrecision
 from s2scli.errors import S2SError
 from s2scli.model.packed import Kind, has_int8
-
-_KEPT_MEMORY = {-1: 1 << 30, -2: 64 << 20, -3: 1 << 30}
-"""Of ``mallopt``, bytes: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +63,6 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     Raises:
         S2SError: A GPU is asked for and there is none, or 8-bit integers where there are none.
     """
-    keep_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     if device == "cuda" and not torch.cuda.is_available():
@@ -78,8 +72,6 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
             hint="Use --device cpu, or check the driver and PyTorch.",
         )
     chosen = _device(device)
-    # A step computes with copies of the weights, which never lie in one block.
-    warnings.filterwarnings("ignore", message="RNN module weights are not part of single contiguous")
     if precision == "int8" and (chosen.type != "cpu" or not has_int8()):
         raise S2SError(
             "8-bit integers need a CPU with AVX512-VNNI and a build of PyTorch that uses it",
@@ -113,30 +105,21 @@ def keep_kernels() -> None:
     os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
 
 
-def keep_memory() -> None:
-    """Let freed memory stay with the process, which is about to ask for as much again.
-
-    The C library otherwise gives large blocks, such as the logits of a step of search, back to the system and
-    gets them anew, page by page, at the next step. Only glibc can be told so.
-    """
-    with suppress(OSError, TypeError, AttributeError):
-        tune = ctypes.CDLL(None).mallopt
-        for parameter, size in _KEPT_MEMORY.items():
-            tune(parameter, size)
-
-
 @contextmanager
 def settled() -> Iterator[None]:
     """Let Python's garbage collector leave alone what is here already, and look at the rest less often."""
-    gc.collect()  # what is garbage now would otherwise stay
-    gc.freeze()
+    ours = not gc.get_freeze_count()  # else somebody has done so, and all of it would be thawed with ours
+    if ours:
+        gc.collect()  # what is garbage now would otherwise stay
+        gc.freeze()
     first, *others = gc.get_threshold()
     gc.set_threshold(100 * first, *others)
     try:
         yield
     finally:
         gc.set_threshold(first, *others)
-        gc.unfreeze()
+        if ours:
+            gc.unfreeze()
 
 
 def seed_everything(seed: int) -> None:

@@ -23,6 +23,7 @@ from s2scli.scoring.material import REPORT_EVERY, Material, gather, training_sou
 from s2scli.scoring.reading import seed_of_environment
 from s2scli.scoring.tables import table
 from s2scli.scoring.units import Unit, unit_of, without_features
+from s2scli.streams import write_out
 from s2scli.wording import visible
 
 TOKENIZED = 100
@@ -270,9 +271,8 @@ def run(options: ScoreOptions, listen: Listener) -> None:
         return
     sys.stdout.flush()
     for line in lines:
-        # Like translations, lines of data are UTF-8 whatever the screen is.
-        sys.stdout.buffer.write(line.encode(errors="surrogateescape") + b"\n")
-    sys.stdout.buffer.flush()
+        write_out(line.encode(errors="surrogateescape") + b"\n")
+    sys.stdout.flush()
 
 
 def _rows(found: Iterator[dict[str, Any]], options: ScoreOptions) -> Iterator[str]:

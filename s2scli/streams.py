@@ -46,6 +46,15 @@ def open_streams() -> bool:
     return mute
 
 
+def write_out(content: bytes) -> None:
+    """Write data to standard output: UTF-8, whatever the screen is, and text where it has no bytes."""
+    buffer = getattr(sys.stdout, "buffer", None)
+    if buffer is None:  # replaced by something of Python's, as in a notebook
+        sys.stdout.write(content.decode(errors="replace"))
+    else:
+        buffer.write(content)
+
+
 def closed() -> S2SError:
     """The error of a result that has nowhere to go."""
     hint = "Send it to a file or into a pipe."

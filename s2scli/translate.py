@@ -19,6 +19,7 @@ from s2scli.partial import Partial, announced, partial
 from s2scli.resolve import checked
 from s2scli.runtime import settled
 from s2scli.stream import Source
+from s2scli.streams import write_out
 from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translation, Translator
 
 if TYPE_CHECKING:
@@ -115,11 +116,11 @@ def _run(
                     pictures.add(number, line, hypotheses[0])
                 content = form(number, line, hypotheses).encode() + b"\n"
                 if file is None:
-                    sys.stdout.buffer.write(content)
+                    write_out(content)
                 else:
                     file.write(content)
             if file is None:
-                sys.stdout.buffer.flush()
+                sys.stdout.flush()
                 continue
             file.advance(window, _counts(translator))
             listen(Progress(task="Translating", done=source.position, total=total, unit="bytes"))

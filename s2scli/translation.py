@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from s2scli.config import TranslateOptions
 from s2scli.errors import UsageError
 from s2scli.model import Hypothesis
-from s2scli.resolve import check_range, flag
+from s2scli.resolve import check_range, convert, flag
 
 LENGTH_RATIO = 3.0
 """Target tokens for each source token that a hypothesis may have, at least…"""
@@ -51,7 +52,9 @@ class SearchOptions:
     attention: bool = False
 
     def __post_init__(self) -> None:
+        kinds = get_type_hints(SearchOptions)
         for field in fields(self):
+            convert(getattr(self, field.name), kinds[field.name], field.name)
             if field.name != "attention":
                 check_range(TranslateOptions, field.name, getattr(self, field.name), flag(field.name))
         drawing = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}

@@ -12,7 +12,8 @@ from typing import Any, Self
 import torch
 
 from s2scli.checkpoint import find_models, load_models, load_shortlist
-from s2scli.config import Device, SearchPrecision
+from s2scli.config import Device, SearchPrecision, TranslateOptions
+from s2scli.errors import UsageError
 from s2scli.events import Listener, Notice, silent
 from s2scli.model import (
     Hypothesis,
@@ -28,6 +29,7 @@ from s2scli.model.cells import Cells
 from s2scli.model.ensemble import Ensemble, Searchable
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
+from s2scli.resolve import build
 from s2scli.runtime import Runtime, exponentials, keep_kernels, set_up
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import LENGTH_RATIO, SLACK, Piece, SearchOptions, Translation
@@ -100,17 +102,27 @@ class Translator:
     ) -> Self:
         """Load a run folder or model directory; of a run with several seeds, all models together.
 
+        The process keeps some of what is set here: torch's number of threads, if ``threads`` is given, and a
+        bound of the kernels that torch keeps (an environment variable, unless it is set).
+
         Args:
             path: One, or several whose models are to be used together.
+            device: As ``--device`` says, and so on.
+            precision: Of search.
+            threads: That torch uses, here and for all else in the process; None leaves them as they are.
             shortlist: Likely target tokens of each source token that search is confined to; 0: all tokens.
             listen: Told how many models are used, if several are, and which seeds have none yet.
 
         Raises:
             S2SError: No model, a damaged one or one of another version, or several that do not fit together.
+            UsageError: An argument that the option of this name could not be.
         """
+        paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
+        if not paths:
+            raise UsageError("no model is named", where="path")
+        _check(device=device, precision=precision, threads=threads, shortlist=shortlist)
         runtime = set_up(device, precision, threads)
         keep_kernels()
-        paths = [Path(path)] if isinstance(path, (str, Path)) else [Path(one) for one in path]
         folders = find_models(paths, listen)
         (model, *others), tokenizer, infos = load_models(folders)
         if others:
@@ -172,6 +184,7 @@ class Translator:
         """
         if isinstance(lines, str):
             raise TypeError("lines are a list of strings, not one: put it in brackets")
+        _check(batch_size=batch_size)
         batch_size = batch_size or self.batch_size(options)
         waiting = iter(lines)
 
@@ -317,6 +330,11 @@ class Translator:
             return found
         names = columns.tolist()
         return [[replace(h, tokens=tuple(names[c] for c in h.tokens)) for h in hs] for hs in found]
+
+
+def _check(**arguments: Any) -> None:
+    """Refuse what the options of these names could not be."""
+    build(TranslateOptions, arguments, where={name: name for name in arguments})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -38,8 +38,8 @@ def physical_cores() -> list[frozenset[int]]:
 class Workers:
     """Threads for work of many small steps, each of which makes its own steps with one thread.
 
-    That gains more than several threads in each step, which wait for each other at every one of them. While
-    there are such threads, torch uses one thread elsewhere too; leaving the context ends them.
+    That gains more than several threads in each step, which wait for each other at every one of them. Leaving
+    the context ends them; the caller's own number of threads stays as it is.
 
     Args:
         runtime: What computes. On a GPU one piece of work comes after the other.
@@ -71,12 +71,26 @@ class Workers:
         """
         items = list(items)
         if self._pool is None and min(len(items), self._most) > 1:
-            self._context.enter_context(_SINGLE_THREADED)
-            self._pool = ThreadPoolExecutor(self._most, initializer=_Cores(self._most).take)
-            self._context.callback(self._pool.shutdown, cancel_futures=True)
+            self._pool = self._context.enter_context(_pool(self._most))
         if self._pool is None:
             return [partial(work, item) for item in items]
         return [self._pool.submit(work, item).result for item in items]
+
+
+@contextmanager
+def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads, all of which are there; what they have not begun at the end is not done."""
+    own = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=_Cores(count).take)
+    try:
+        together = threading.Barrier(count)
+        for begun in [pool.submit(together.wait) for _ in range(count)]:
+            begun.result()
+        # In torch the last word of any thread counts for all that begin later, and those are not ours.
+        torch.set_num_threads(own)
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _Cores:
@@ -96,27 +110,3 @@ class _Cores:
         with self._lock:
             if self._free:
                 os.sched_setaffinity(0, self._free.pop())
-
-
-class _SingleThreaded:
-    """While anybody is in this context torch uses one thread, and afterwards as many as before."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = self._before = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = torch.get_num_threads()
-            self._inside += 1
-            torch.set_num_threads(1)
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                torch.set_num_threads(self._before)
-
-
-_SINGLE_THREADED = _SingleThreaded()

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from s2scli.model.packed import has_int8
-from s2scli.runtime import has_fast_bf16, keep_kernels, keep_memory, set_up
+from s2scli.process import keep_memory
+from s2scli.runtime import has_fast_bf16, keep_kernels, set_up
 from s2scli.workers import Workers
 
 

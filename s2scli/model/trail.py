@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ class Hypothesis:
     complete: bool
     log_probability: float
     score: float
-    attention: Tensor | None = None
+    attention: Tensor | None = field(default=None, compare=False)
 
 
 NOTHING = Hypothesis(tokens=(), complete=False, log_probability=-math.inf, score=-math.inf)
