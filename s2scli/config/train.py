@@ -139,7 +139,7 @@ class TrainOptions(Options):
         "Regularisation",
     )
     recurrent_dropout: float = option(
-        0.0, "Share of recurrent weights dropped at each update.", "Regularisation", low=0.0, high=0.95
+        0.0, "Share of recurrent weights dropped in each batch.", "Regularisation", low=0.0, high=0.95
     )
     word_dropout: float = option(
         0.0, "Share of input tokens whose embedding is dropped.", "Regularisation", low=0.0, high=0.95

@@ -64,7 +64,7 @@ class TranslateOptions(Options):
     )
     max_length_ratio: float | None = option(
         None,
-        "Longest hypothesis in tokens, less ten, over the source length.",
+        "Longest hypothesis in tokens, less ten, over the source length with its </s>.",
         "Search",
         low=0.1,
         high=1000.0,
