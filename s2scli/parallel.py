@@ -43,13 +43,11 @@ class Parallel:
 
     Attributes:
         replaced: U+FFFD put in for bytes that are not UTF-8, in the last reading.
-        position: Bytes read in the reading under way, over all files.
     """
 
     parts: Sequence[Part]
     replace_invalid: bool = False
     replaced: int = field(default=0, init=False)
-    position: int = field(default=0, init=False)
 
     @property
     def files(self) -> list[Path]:
@@ -90,13 +88,11 @@ class Parallel:
                 characters += len(source) + len(target)
                 if len(sources) >= CHUNK_PAIRS or characters >= CHUNK_CHARACTERS:
                     yield sources, targets
-                    self.position = done + sum(reader.position for reader in readers)
-                    on_progress(self.position)
+                    on_progress(done + sum(reader.position for reader in readers))
                     sources, targets, characters = [], [], 0
             if sources:
                 yield sources, targets
             done += sum(reader.size for reader in readers)
-            self.position = done
             self.replaced += sum(reader.replaced for reader in readers)
             on_progress(done)
 

@@ -92,7 +92,7 @@ def build(
     """Check given values (field name → value) and make the options of them.
 
     Args:
-        cls: One of the option classes above.
+        cls: One of the option classes of ``config``.
         given: What the user set; all else takes its default.
         where: For an error message, the place each value came from; by default its flag.
 

@@ -25,9 +25,9 @@ from s2scli.config import Normalization
 
 Kind = Literal["bpe", "unigram", "char", "word", "character", "codepoint", "symbol"]
 """Kinds of token. ``char``, a code point or its bytes, is only read, from files of format 1."""
-CLOSED = ("word", "character", "codepoint", "symbol")
 LONGEST_PIECE = 24
 """Characters that a learnt subword has at most."""
+CLOSED = ("word", "character", "codepoint", "symbol")
 """Kinds with a closed inventory; what it lacks is unknown."""
 CHARACTERS = ("character", "codepoint")
 """Kinds that follow one another in the text with nothing between."""

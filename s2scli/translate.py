@@ -20,12 +20,10 @@ from s2scli.resolve import checked
 from s2scli.runtime import settled
 from s2scli.stream import Source
 from s2scli.streams import write_out
-from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translation, Translator
+from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translator
 
 if TYPE_CHECKING:
     from s2scli.pictures import AttentionPictures
-
-__all__ = ["Translation", "Translator", "translate"]
 
 
 def translate(options: TranslateOptions, listen: Listener = silent) -> None:
@@ -41,20 +39,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
     options = checked(options)
     if str(options.output) == "-":
         options = options.changed(output=None)
-    search = SearchOptions(
-        beam=options.beam,
-        n_best=options.n_best,
-        length_penalty=options.length_penalty,
-        no_repeat_ngram=options.no_repeat_ngram,
-        beam_threshold=options.beam_threshold,
-        max_length_ratio=options.max_length_ratio,
-        sample=options.sample,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        seed=options.seed,
-        attention=options.alignments or options.attention_plot is not None,
-    )
+    search = SearchOptions.of(options, attention=options.alignments or options.attention_plot is not None)
     # What can be said before the model is loaded, is.
     source = Source(options.input)
     if _is_done(options, listen):
@@ -103,7 +88,7 @@ def _run(
     form, total, number = formatter(options, translator), source.size, 0
     if file is not None:
         _recount(translator, file.counts)
-    batch_size = options.batch_size or translator.batch_size(search)
+    batch_size = options.batch_size or translator.searcher.batch_size(search)
     windows = source.windows(batch_size * WINDOW_BATCHES)
     if file is not None:
         number, windows = file.lines, _undone(windows, file)

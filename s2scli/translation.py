@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import get_type_hints
+from typing import Any, Self, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
-from s2scli.config import TranslateOptions
+from s2scli.config import Options, TranslateOptions
 from s2scli.errors import UsageError
 from s2scli.model import Hypothesis
 from s2scli.resolve import check_range, convert, flag
@@ -50,6 +50,12 @@ class SearchOptions:
     top_p: float = 1.0
     seed: int = 1
     attention: bool = False
+
+    @classmethod
+    def of(cls, options: Options, **changes: Any) -> Self:
+        """The fields that the options of a command have, by name, and the changes."""
+        known = {f.name: getattr(options, f.name) for f in fields(cls) if hasattr(options, f.name)}
+        return cls(**known | changes)
 
     def __post_init__(self) -> None:
         kinds = get_type_hints(SearchOptions)

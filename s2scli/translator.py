@@ -9,40 +9,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
-import torch
-
 from s2scli.checkpoint import find_models, load_models, load_shortlist
 from s2scli.config import Device, SearchPrecision, TranslateOptions
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Notice, silent
-from s2scli.model import (
-    Hypothesis,
-    SearchLimits,
-    Seq2Seq,
-    beam_search,
-    forced_search,
-    greedy_search,
-    sample_search,
-)
-from s2scli.model.batch import pad
-from s2scli.model.cells import Cells
-from s2scli.model.ensemble import Ensemble, Searchable
+from s2scli.model import Hypothesis, Seq2Seq
 from s2scli.model.shortlist import Shortlist
-from s2scli.model.stepper import Stepper
 from s2scli.resolve import build
-from s2scli.runtime import Runtime, exponentials, keep_kernels, set_up
+from s2scli.runtime import Runtime, keep_kernels, set_up
+from s2scli.searcher import Searcher
 from s2scli.tokenizer import Tokenizer
-from s2scli.translation import LENGTH_RATIO, SLACK, Piece, SearchOptions, Translation
+from s2scli.translation import LENGTH_RATIO, Piece, SearchOptions, Translation
 from s2scli.window import Place, Remarkable, Window
 from s2scli.workers import Workers
 
 WINDOW_BATCHES = 16
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
-_FEW_SYMBOLS = 1000
-"""Tokens of a vocabulary whose logits cost little beside the rest of a step."""
-_THRESHOLD = 4.0
-"""Nats that cost 1.2 % of the translations a change, and no BLEU (docs/experiments.md)."""
-
 
 __all__ = ["WINDOW_BATCHES", "Piece", "SearchOptions", "Translation", "Translator"]
 
@@ -69,13 +51,10 @@ class Translator:
         runtime: Runtime,
         shortlist: Shortlist | None = None,
     ) -> None:
-        steppers = [Stepper(m.to(runtime.device), runtime.kind) for m in (model, *others)]
-        self.stepper: Searchable[Any] = Ensemble(steppers) if others else steppers[0]
-        self.shortlist = shortlist
-        self.models = tuple(m.to(dtype=runtime.dtype).eval() for m in (model, *others))
+        self.searcher = Searcher((model, *others), runtime, length_ratio=length_ratio, shortlist=shortlist)
+        self.models, self.runtime = self.searcher.models, runtime
         self.tokenizer = tokenizer
         self.max_source_length, self.length_ratio = max_source_length, length_ratio
-        self.runtime = runtime
         self.remarkable = Remarkable()
         """What was done to lines so far."""
 
@@ -145,20 +124,6 @@ class Translator:
         """What was done to lines so far, in words; ``if_cut`` is what else to say where some were cut."""
         return self.remarkable.told(self.max_source_length, if_cut)
 
-    def batch_size(self, options: SearchOptions) -> int:
-        """Sentences that make a batch of some 600 hypotheses, from which on larger ones are hardly faster.
-
-        Four times as many where the output layer is small, as that of strings is.
-        """
-        sentences = max(8, min(256, 640 // options.beam))
-        return 4 * sentences if self.model.config.target_vocab <= _FEW_SYMBOLS else sentences
-
-    def _threshold(self, options: SearchOptions) -> float | None:
-        """What search may give up; left open, next to nothing is lost, and in fp32 nothing at all."""
-        exact = self.runtime.kind == "fp32" or options.n_best > 1
-        given = options.beam_threshold
-        return (None if exact else _THRESHOLD) if given is None else given or None
-
     def translate(self, lines: Iterable[str], *, batch_size: int | None = None, **search: Any) -> list[str]:
         """The best translation of each line, in order; ``search`` are fields of ``SearchOptions``.
 
@@ -185,7 +150,7 @@ class Translator:
         if isinstance(lines, str):
             raise TypeError("lines are a list of strings, not one: put it in brackets")
         _check(batch_size=batch_size)
-        batch_size = batch_size or self.batch_size(options)
+        batch_size = batch_size or self.searcher.batch_size(options)
         waiting = iter(lines)
 
         def windows() -> Iterator[list[str]]:
@@ -237,39 +202,6 @@ class Translator:
         if error is not None:
             raise error
 
-    def forced(
-        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[Sequence[int]]]
-    ) -> Iterator[list[tuple[float, ...]]]:
-        """The log-probabilities of given translations, in nats, as search itself would count them.
-
-        Args:
-            sources: Ids without EOS, line by line.
-            targets: One or several translations of each, ids without EOS.
-
-        Yields:
-            For each line, in order, and each of its translations, log p of each target token given the
-            source and the tokens before it; the last is that of EOS.
-        """
-        columns = max([SearchOptions().beam, *map(len, targets)])
-        batch_size = self.batch_size(SearchOptions(beam=columns))
-
-        @torch.inference_mode()
-        def score(begin: int) -> list[list[tuple[float, ...]]]:
-            device, batch = self.runtime.device, targets[begin : begin + batch_size]
-            ids, lengths = (tensor.to(device) for tensor in pad(sources[begin : begin + batch_size]))
-            wanted, counts = (tensor.to(device) for tensor in pad([ids for many in batch for ids in many]))
-            places = [i * columns + j for i, many in enumerate(batch) for j in range(len(many))]
-            cells = Cells(
-                shape=(len(batch), columns), taken=torch.tensor(places, dtype=torch.int64, device=device)
-            )
-            found = forced_search(self.stepper, self.stepper.start(ids, lengths), wanted, counts, cells)
-            rows = (tuple(row[:n]) for row, n in zip(found.tolist(), counts.tolist(), strict=True))
-            return [[next(rows) for _ in many] for many in batch]
-
-        with Workers(self.runtime) as workers:
-            for scores in workers.begin(score, range(0, len(sources), batch_size)):
-                yield from scores()
-
     def _begin(
         self, workers: Workers, lines: list[str], options: SearchOptions, batch_size: int, first_line: int
     ) -> _Begun:
@@ -277,7 +209,7 @@ class Translator:
 
         def search(batch: list[Place]) -> list[list[Translation]]:
             sources = [window.ids(place) for place in batch]
-            found = self._search(sources, options, [(first_line + i, j) for i, j in batch])
+            found = self.searcher.search(sources, options, [(first_line + i, j) for i, j in batch])
             # All texts of a batch at once, and while other threads search.
             texts = iter(self.tokenizer.target.decode([h.tokens for best in found for h in best]))
             return [
@@ -295,41 +227,6 @@ class Translator:
         translations = begun.window.joined(found, self.tokenizer.target)
         self.remarkable.add(begun.window.remarkable)
         return translations
-
-    @torch.inference_mode()
-    def _search(
-        self, sources: Sequence[Sequence[int]], options: SearchOptions, draws: Sequence[tuple[int, int]]
-    ) -> list[list[Hypothesis]]:
-        ids, lengths = (tensor.to(self.runtime.device) for tensor in pad(sources))
-        longest = (lengths * (options.max_length_ratio or self.length_ratio)).long() + SLACK
-        limits = SearchLimits(
-            max_lengths=longest,
-            length_penalty=options.length_penalty,
-            no_repeat_ngram=options.no_repeat_ngram,
-            threshold=self._threshold(options),
-            keep_attention=options.attention,
-        )
-        state = self.stepper.start(ids, lengths, self.shortlist)
-        columns = state.output.columns
-        if options.sample:
-            sampled = sample_search(
-                self.stepper,
-                state,
-                limits,
-                exponentials(options.seed, draws, self.model.config.target_vocab, columns),
-                temperature=options.temperature,
-                top_k=options.top_k,
-                top_p=options.top_p,
-            )
-            found = [[h] for h in sampled]
-        elif options.beam == 1:
-            found = [[h] for h in greedy_search(self.stepper, state, limits)]
-        else:
-            found = beam_search(self.stepper, state, limits, beam=options.beam, n_best=options.n_best)
-        if columns is None:
-            return found
-        names = columns.tolist()
-        return [[replace(h, tokens=tuple(names[c] for c in h.tokens)) for h in hs] for hs in found]
 
 
 def _check(**arguments: Any) -> None:

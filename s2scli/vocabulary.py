@@ -88,20 +88,17 @@ class LineStore:
     """Lines kept as compact bytes (about one byte a letter), to be read more than once.
 
     Attributes:
-        lines: How many there are.
         counts: How often each code point occurs in them, (0x110000,) int64.
     """
 
     def __init__(self) -> None:
         self._blocks: list[bytes] = []
-        self.lines = 0
         self.counts = no_characters()
 
     def add(self, lines: Iterable[str], segmentation: Segmentation) -> None:
         """Add lines, brought to their normal form."""
         rest = iter(lines)
         while block := segmentation.normal(islice(rest, 10_000)):
-            self.lines += len(block)
             count_characters(self.counts, block)
             self._blocks.append("\n".join(block).encode("utf-8"))
 

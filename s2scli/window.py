@@ -67,7 +67,7 @@ class Window:
     def __init__(self, lines: Sequence[str], side: SideTokenizer, longest: int) -> None:
         self.remarkable = Remarkable()
         self.pieces: list[list[Stretch]] = []
-        texts = [side.normalize(_text(line)) for line in lines]
+        texts = side.normalize_all(map(_text, lines))
         for text, ids in zip(texts, side.encode_normalized(texts), strict=True):
             if UNK in ids:
                 self.remarkable.unknown.update(side.unknown(text))

@@ -102,7 +102,7 @@ def test_training_on_another_device_learns_the_same_and_no_update_waits(
 def test_forced_scores_are_the_same_on_another_device(trained: Path) -> None:
     def scores() -> list[float]:
         translator = Translator.load(trained, precision="fp32")
-        found = translator.forced([[4, 5, 6], [7]], [[[6, 5, 4], [6]], [[7, 7]]])
+        found = translator.searcher.forced([[4, 5, 6], [7]], [[[6, 5, 4], [6]], [[7, 7]]])
         return [p for line in found for scores in line for p in scores]
 
     expected = scores()

@@ -181,10 +181,12 @@ def test_the_members_are_the_seeds_in_numeric_order(several: Path, tmp_path: Pat
 def test_forced_scores_are_the_mean_of_the_models(several: Path) -> None:
     together, alone = load(several), [load(member) for member in members(several)]
     assert (len(together.models), [len(t.models) for t in alone]) == (2, [1, 1])
-    assert isinstance(together.stepper, Ensemble) and isinstance(alone[0].stepper, Stepper)
+    assert isinstance(together.searcher.stepper, Ensemble) and isinstance(alone[0].searcher.stepper, Stepper)
     sources = together.tokenizer.source.encode(["a b c", "h g", "d e f a"])
     targets = together.tokenizer.target.encode(["c b a", "g h", "a a a a a"])
-    found = [[p for (p,) in t.forced(sources, [[ids] for ids in targets])] for t in (together, *alone)]
+    found = [
+        [p for (p,) in t.searcher.forced(sources, [[ids] for ids in targets])] for t in (together, *alone)
+    ]
     for mean, one, other in zip(*found, strict=True):
         expected = [math.log((math.exp(p) + math.exp(q)) / 2) for p, q in zip(one, other, strict=True)]
         assert max(abs(p - q) for p, q in zip(one, other, strict=True)) > 0.01
@@ -243,9 +245,9 @@ def test_attention_is_that_of_the_members_that_have_it(several: Path) -> None:
     assert weights is not None and weights.shape[1] == 5
     # The attention of the first along the same tokens, since the second has none.
     with torch.inference_mode():
-        state = first.stepper.start(*pad([best.pieces[0].source]))
+        state = first.searcher.stepper.start(*pad([best.pieces[0].source]))
         for token, row in zip([BOS, *best.ids], weights, strict=True):
-            _, own, state = first.stepper.step(torch.tensor([token]), state)
+            _, own, state = first.searcher.stepper.step(torch.tensor([token]), state)
             torch.testing.assert_close(row, own[0, 0], atol=1e-5, rtol=0)  # type: ignore[index]
 
 
@@ -357,3 +359,12 @@ def test_another_member_is_another_model_for_resume(
     translate(TranslateOptions(output=out, resume=True, **options))
     translate(TranslateOptions(output=whole, **options))
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_model_named_twice_is_one(trained: Path) -> None:
+    heard: list[Event] = []
+    translator = Translator.load([trained, trained / "best"], precision="fp32", listen=heard.append)
+    assert len(translator.models) == 1
+    assert [e.text for e in heard if isinstance(e, Notice)] == [
+        "A model that is named more than once is used once."
+    ]

@@ -180,7 +180,7 @@ def test_many_pairs_keep_their_order(trained: Path, tmp_path: Path) -> None:
     translator = Translator.load(trained, precision="fp32", threads=1)
     for i in (0, 7, 2047, 2048, 2099):
         ids = [side.encode([text])[0] for side, text in _sides(translator, lines[i], lines[2099 - i])]
-        ((alone,),) = translator.forced([ids[0]], [[ids[1]]])
+        ((alone,),) = translator.searcher.forced([ids[0]], [[ids[1]]])
         assert float(rows[i].split("\t")[0]) == pytest.approx(sum(alone), abs=2e-4)
     done = [(e.done, e.total) for e in heard if isinstance(e, Progress)]
     assert done[0] == (0, 2100) and done[-1] == (2100, 2100) and len(done) > 10

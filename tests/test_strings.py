@@ -475,7 +475,7 @@ def test_long_targets_of_short_sources_are_not_cut() -> None:
 def test_the_ratio_of_the_training_goes_with_the_model(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s2scli.translator.SLACK", 0)
+    monkeypatch.setattr("s2scli.searcher.SLACK", 0)
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     path = run / "best" / "config.json"

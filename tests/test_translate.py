@@ -522,7 +522,7 @@ def test_only_where_all_is_exact_nothing_is_given_up(
         given.append(limits.threshold)
         return beam_search(model, state, limits, **rest)
 
-    monkeypatch.setattr("s2scli.translator.beam_search", spy)
+    monkeypatch.setattr("s2scli.searcher.beam_search", spy)
     translator = Translator.load(trained, device="cpu", precision=precision, threads=1)
     translator.translate(["a b c"], **search)
     assert given == [threshold]

@@ -144,7 +144,7 @@ def score_pairs(pairs: Iterable[Pair], translator: Translator) -> Iterator[Force
     and so the log-probability 0, which is what search says of it.
     """
     lines = (list(group) for _, group in groupby(pairs, key=lambda pair: pair.line))
-    reading = translator.batch_size(SearchOptions()) * WINDOW_BATCHES
+    reading = translator.searcher.batch_size(SearchOptions()) * WINDOW_BATCHES
     while window := [pair for line in islice(lines, reading) for pair in line]:
         # What a search did together is scored together: in fewer than 32 bits rounding depends on it.
         shared: dict[tuple[int, int, tuple[int, ...]], list[tuple[int, Piece]]] = {}
@@ -157,7 +157,7 @@ def score_pairs(pairs: Iterable[Pair], translator: Translator) -> Iterator[Force
             for begin in range(0, len(pieces), MOST)
         ]
         found: list[list[tuple[int, tuple[int, ...], tuple[float, ...]]]] = [[] for _ in window]
-        scores = translator.forced(
+        scores = translator.searcher.forced(
             [source for source, _ in jobs],
             [[piece.target for _, piece in pieces] for _, pieces in jobs],
         )

@@ -1,0 +1,147 @@
+"""Searcher: ids in, hypotheses out, a batch at a time, by one model or several on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from s2scli.model import (
+    Hypothesis,
+    SearchLimits,
+    Seq2Seq,
+    beam_search,
+    forced_search,
+    greedy_search,
+    sample_search,
+)
+from s2scli.model.batch import pad
+from s2scli.model.cells import Cells
+from s2scli.model.ensemble import Ensemble, Searchable
+from s2scli.model.shortlist import Shortlist
+from s2scli.model.stepper import Stepper
+from s2scli.runtime import Runtime, exponentials
+from s2scli.translation import SLACK, SearchOptions
+from s2scli.workers import Workers
+
+_FEW_SYMBOLS = 1000
+"""Tokens of a vocabulary whose logits cost little beside the rest of a step."""
+_THRESHOLD = 4.0
+"""Nats that cost 1.2 % of the translations a change, and no BLEU (docs/experiments.md)."""
+
+
+class Searcher:
+    """One model, or several together, ready to search.
+
+    Args:
+        models: In fp32. Are moved to the device and converted to the number format of ``runtime``.
+        length_ratio: Target tokens for each source token that a hypothesis may have, beside ten more.
+        shortlist: Which target tokens a source may use; None for all.
+
+    Attributes:
+        models: In the number format of the runtime.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Seq2Seq],
+        runtime: Runtime,
+        *,
+        length_ratio: float,
+        shortlist: Shortlist | None = None,
+    ) -> None:
+        steppers = [Stepper(model.to(runtime.device), runtime.kind) for model in models]
+        self.stepper: Searchable[Any] = Ensemble(steppers) if len(steppers) > 1 else steppers[0]
+        self.models = tuple(model.to(dtype=runtime.dtype).eval() for model in models)
+        self.runtime, self.length_ratio, self.shortlist = runtime, length_ratio, shortlist
+        self._target_vocab = models[0].config.target_vocab
+
+    def batch_size(self, options: SearchOptions) -> int:
+        """Sentences that make a batch of some 600 hypotheses, from which on larger ones are hardly faster.
+
+        Four times as many where the output layer is small, as that of strings is.
+        """
+        sentences = max(8, min(256, 640 // options.beam))
+        return 4 * sentences if self._target_vocab <= _FEW_SYMBOLS else sentences
+
+    def _threshold(self, options: SearchOptions) -> float | None:
+        """What search may give up; left open, next to nothing is lost, and in fp32 nothing at all."""
+        exact = self.runtime.kind == "fp32" or options.n_best > 1
+        given = options.beam_threshold
+        return (None if exact else _THRESHOLD) if given is None else given or None
+
+    @torch.inference_mode()
+    def search(
+        self, sources: Sequence[Sequence[int]], options: SearchOptions, draws: Sequence[tuple[int, int]]
+    ) -> list[list[Hypothesis]]:
+        """The n best hypotheses of each source of a batch, the best first.
+
+        Args:
+            sources: Ids without EOS.
+            draws: What random numbers depend on beside the seed: its line, and its place in the line.
+        """
+        ids, lengths = (tensor.to(self.runtime.device) for tensor in pad(sources))
+        longest = (lengths * (options.max_length_ratio or self.length_ratio)).long() + SLACK
+        limits = SearchLimits(
+            max_lengths=longest,
+            length_penalty=options.length_penalty,
+            no_repeat_ngram=options.no_repeat_ngram,
+            threshold=self._threshold(options),
+            keep_attention=options.attention,
+        )
+        state = self.stepper.start(ids, lengths, self.shortlist)
+        columns = state.output.columns
+        if options.sample:
+            sampled = sample_search(
+                self.stepper,
+                state,
+                limits,
+                exponentials(options.seed, draws, self._target_vocab, columns),
+                temperature=options.temperature,
+                top_k=options.top_k,
+                top_p=options.top_p,
+            )
+            found = [[h] for h in sampled]
+        elif options.beam == 1:
+            found = [[h] for h in greedy_search(self.stepper, state, limits)]
+        else:
+            found = beam_search(self.stepper, state, limits, beam=options.beam, n_best=options.n_best)
+        if columns is None:
+            return found
+        names = columns.tolist()
+        return [[replace(h, tokens=tuple(names[c] for c in h.tokens)) for h in hs] for hs in found]
+
+    def forced(
+        self, sources: Sequence[Sequence[int]], targets: Sequence[Sequence[Sequence[int]]]
+    ) -> Iterator[list[tuple[float, ...]]]:
+        """The log-probabilities of given translations, in nats, as search itself would count them.
+
+        Args:
+            sources: Ids without EOS, line by line.
+            targets: One or several translations of each, ids without EOS.
+
+        Yields:
+            For each line, in order, and each of its translations, log p of each target token given the
+            source and the tokens before it; the last is that of EOS.
+        """
+        columns = max([SearchOptions().beam, *map(len, targets)])
+        batch_size = self.batch_size(SearchOptions(beam=columns))
+
+        @torch.inference_mode()
+        def score(begin: int) -> list[list[tuple[float, ...]]]:
+            device, batch = self.runtime.device, targets[begin : begin + batch_size]
+            ids, lengths = (tensor.to(device) for tensor in pad(sources[begin : begin + batch_size]))
+            wanted, counts = (tensor.to(device) for tensor in pad([ids for many in batch for ids in many]))
+            places = [i * columns + j for i, many in enumerate(batch) for j in range(len(many))]
+            cells = Cells(
+                shape=(len(batch), columns), taken=torch.tensor(places, dtype=torch.int64, device=device)
+            )
+            found = forced_search(self.stepper, self.stepper.start(ids, lengths), wanted, counts, cells)
+            rows = (tuple(row[:n]) for row, n in zip(found.tolist(), counts.tolist(), strict=True))
+            return [[next(rows) for _ in many] for many in batch]
+
+        with Workers(self.runtime) as workers:
+            for scores in workers.begin(score, range(0, len(sources), batch_size)):
+                yield from scores()
