@@ -66,7 +66,7 @@ class Loop:
                 validated = bool(over) or position.step % (self.options.validate_every or 1) == 0
                 due = clock.seconds - saved_at > CHECKPOINT_SECONDS
                 if position.step % REPORT_EVERY == 0 or over or asked:
-                    self._report(norm, progress)
+                    self._report(norm, self._progress())
                 elif validated or due:  # weights that are no numbers are not to be kept
                     self._check(float(norm), "gradient")
                 if validated:

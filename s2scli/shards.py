@@ -229,6 +229,14 @@ class ParallelData:
                 raise S2SError("the file is missing", where=str(Path(folder) / expected), hint=_HINT)
         return cls([_Shard(path) for path in paths])
 
+    def check(self, source_vocab: int, target_vocab: int) -> None:
+        """S2SError if an id is none of the vocabulary's, for which a model would have no embedding."""
+        for shard in self._shards:
+            for name, size, (ids, *_) in zip(_SIDES, (source_vocab, target_vocab), shard.sides, strict=True):
+                if len(ids) and int(ids.max()) >= size:
+                    what = f"the file is damaged: the {name} holds an id that the tokenizer does not know"
+                    raise S2SError(what, where=str(shard.path), hint=_HINT)
+
     def __len__(self) -> int:
         return int(self._starts[-1])
 

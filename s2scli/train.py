@@ -146,6 +146,8 @@ def read_inputs(options: TrainOptions, processes: int = 1) -> Inputs:
     folder = find_data(options.run)
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     data, dev = ParallelData.open(folder, "train"), ParallelData.open(folder, "dev")
+    for pairs in (data, dev):
+        pairs.check(tokenizer.source.vocab_size, tokenizer.target.vocab_size)
     held_out = HeldOut.read(folder)
     if not len(held_out.sources) == len(held_out.references) == len(dev):
         what = (

@@ -55,7 +55,9 @@ class Position:
 
 
 _AVERAGE_EVERY = 4
-"""Updates from one to the next that the moving average takes in: each costs a pass over all weights."""
+"""Updates from one to the next that the moving average takes in: each costs a pass over all weights…"""
+_AVERAGE_ALL = 40
+"""…but of the first so many it takes in each, and of all where it forgets as fast as that."""
 
 
 class TrainingStep(nn.Module):
@@ -148,15 +150,17 @@ class Trainer:
         norm = self._clip(self.options.clip_norm or math.inf)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        if self.averaged is not None and self.position.step % _AVERAGE_EVERY == 0:
-            self._take_in(self.averaged)
+        often = self.position.step < _AVERAGE_ALL or self.options.ema_decay < 1 - 1 / _AVERAGE_ALL
+        every = 1 if often else _AVERAGE_EVERY
+        if self.averaged is not None and self.position.step % every == 0:
+            self._take_in(self.averaged, every)
         return total, norm
 
     @torch.no_grad()
-    def _take_in(self, averaged: Seq2Seq) -> None:
+    def _take_in(self, averaged: Seq2Seq, updates: int) -> None:
         """Move the average on: decay d an update, or (1+n)/(10+n) while n updates make that less."""
         n = self.position.step
-        keep = min(self.options.ema_decay, (1 + n) / (10 + n)) ** _AVERAGE_EVERY
+        keep = min(self.options.ema_decay, (1 + n) / (10 + n)) ** updates
         # It begins as the first update, so that it is never a model that has learnt nothing.
         old, new = list[Tensor](averaged.parameters()), list[Tensor](self.parameters)
         torch._foreach_lerp_(old, new, 1 - keep if n else 1.0)

@@ -12,6 +12,8 @@ from torch import Tensor
 from s2scli.checkpoint import FORMAT, check_format, load_tensors, opened, save_tensors
 from s2scli.errors import S2SError
 
+_HINT = "It is truncated or damaged: start anew with s2s train --force."
+
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
     """The whole training state in one file, so that it can only be of one moment."""
@@ -24,14 +26,14 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[st
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """What ``save_state`` has written."""
     path = folder / "training.safetensors"
-    tensors, metadata = load_tensors(path)
+    tensors, metadata = load_tensors(path, _HINT)
     return tensors, _progress(metadata, path)
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
     """What ``save_state`` has written, but for the tensors."""
     path = folder / "training.safetensors"
-    with opened(path) as file:
+    with opened(path, _HINT) as file:
         return _progress(file.metadata() or {}, path)
 
 

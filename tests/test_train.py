@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import SMALL, Runner, copy_run, quiet
+from safetensors.torch import load_file
 
 from s2scli import loop, trainingstate
 from s2scli.checkpoint import find_model
@@ -652,3 +654,37 @@ def test_resume_survives_a_model_that_was_moved_away(prepared: Path, tmp_path: P
     (run / "best").rename(tmp_path / "mine")
     train(TrainOptions(run=run, resume=True, max_steps=8))
     assert (run / "best" / "model.safetensors").exists(), "there is a best model again"
+
+
+def test_every_update_of_a_short_training_is_in_the_average(prepared: Path, tmp_path: Path) -> None:
+    kept = []
+    for steps in (1, 2, 3, 4):
+        run = copy_run(prepared, tmp_path / str(steps))
+        train(options(run, max_steps=steps, average="ema", schedule="constant", warmup_steps=0))
+        kept.append(load_file(run / "last" / "model.safetensors"))
+    for one, other in pairwise(kept):
+        assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("steps", [3, 43])
+def test_an_average_that_forgets_at_once_is_the_weights(steps: int, prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    train(options(run, max_steps=steps, average="ema", ema_decay=0.0))
+    kept, state = (load_file(run / name) for name in ("last/model.safetensors", "state/training.safetensors"))
+    assert kept and all(torch.equal(tensor, state[f"model.{name}"]) for name, tensor in kept.items())
+
+
+def test_the_last_report_has_no_time_left(prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    heard: list[Any] = []
+    train(options(run, max_steps=2, accumulate=3), heard.append)
+    reports = [event for event in heard if isinstance(event, Stepped)]
+    assert reports[-1].step == 2 and reports[-1].remaining == 0
+
+
+def test_a_truncated_state_says_what_can_be_done(trained: Path, tmp_path: Path) -> None:
+    run = copy_run(trained, tmp_path / "run")
+    state = run / "state" / "training.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(S2SError, match="s2s train --force"):
+        train(TrainOptions(run=run, resume=True, max_steps=400))
