@@ -82,7 +82,12 @@ def find_models(paths: Sequence[Path], listen: Listener = silent) -> list[Path]:
     Args:
         listen: Told of seeds whose training has not come to a model yet; they are left out.
     """
-    return [folder for path in paths for folder in _models_of(path, listen)]
+    found = [folder for path in paths for folder in _models_of(path, listen)]
+    once = list({folder.resolve(): folder for folder in found}.values())
+    if len(once) < len(found):
+        text = "A model that is named more than once is used once."
+        listen(Notice(text=text, warning=True))
+    return once
 
 
 def _models_of(path: Path, listen: Listener) -> list[Path]:
@@ -104,15 +109,22 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, 
         save_file(plain, temporary, metadata)
 
 
-def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file and its metadata."""
-    with opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+_HINT = "It is truncated or damaged: copy it again, or go back to another model."
+
+
+def load_tensors(path: Path, hint: str = _HINT) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file and its metadata.
+
+    The tensors are copies: one that lay in the mapped file would change, or be gone, with it.
+    """
+    with opened(path, hint) as file:
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+        return tensors, file.metadata() or {}
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
-    """A safetensors file to read from.
+def opened(path: Path, hint: str = _HINT) -> Iterator[Any]:
+    """A safetensors file to read from; ``hint`` is what to do where it is damaged.
 
     Raises:
         S2SError: It is missing or damaged, or may not be read.
@@ -127,7 +139,6 @@ def opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError, ValueError) as error:
-        hint = "It is truncated or damaged: copy it again, or go back to another model."
         raise S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint) from error
 
 

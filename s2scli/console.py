@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
+import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -20,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from s2scli import events
+from s2scli.errors import counted
 from s2scli.panels import settings_table, sizes_table
 from s2scli.several import Board, Failed, OfSeed, SeedsEnded, SeedsEvent, SeedsStarted, summary
 from s2scli.wording import amount, duration, measure, perplexity, report_facts, visible
@@ -36,7 +38,9 @@ class _Console(Console):
 
 def make_console() -> Console:
     """The console on stderr."""
-    return _Console(stderr=True, highlight=False, markup=False, emoji=False)
+    # FORCE_COLOR, which many build servers set, makes a terminal of any file for Rich.
+    moving = None if sys.stderr.isatty() else False
+    return _Console(stderr=True, highlight=False, markup=False, emoji=False, force_terminal=moving)
 
 
 def _ago(waited: int, patience: int | None) -> str:
@@ -241,7 +245,8 @@ class ConsoleListener:
         self._status = None
         self.close()
         lines = [
-            f"Training ended after {event.step:,} updates and {duration(event.elapsed)}: {event.reason}."
+            f"Training ended after {counted(event.step, 'update')} and {duration(event.elapsed)}: "
+            f"{event.reason}."
         ]
         if event.best_step is not None:
             best = measure(event.best_score, event.metric)

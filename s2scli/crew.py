@@ -42,7 +42,8 @@ def places(jobs: int, threads: int | None, *, on_gpu: bool) -> list[frozenset[in
 def _work(options: TrainOptions, pipe: Connection, core: frozenset[int]) -> None:
     """Train one model in a process of its own; its events, or the error that ended it, go into the pipe."""
     if core:
-        os.sched_setaffinity(0, core)
+        with suppress(OSError):  # some containers refuse it
+            os.sched_setaffinity(0, core)
     stop = Stop()
 
     def obey() -> None:
@@ -179,6 +180,7 @@ def _killed(code: int) -> S2SError:
     """What to say of a process that has ended without a word."""
     if code >= 0:
         return S2SError(f"its process ended with code {code}")
-    name = signal.Signals(-code).name
+    named = {one.value: one.name for one in signal.Signals}
+    name = named.get(-code, f"signal {-code}")
     hint = "If it was the system for lack of memory, train fewer at a time with --threads."
     return S2SError(f"its process was killed ({name})", hint=hint if name == "SIGKILL" else None)

@@ -138,6 +138,9 @@ def _publish(path: Path) -> None:
             path.chmod(0o666 & ~_umask())
 
 
+HAS_LOCKS = fcntl is not None
+
+
 def lock(file: IO[Any]) -> bool:
     """Keep other processes out until the file is closed; false if one of them is in already.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -93,6 +94,8 @@ class Partial:
         if self.special:
             self._handle = self.path.open("wb")
             return
+        if not self.path.parent.is_dir():  # in the path of the target ".." may have done away with it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         self._handle = self._locked()
         self._check_name()  # not only when there is something to note
         # Whoever asked whether it is there may have asked a while ago.

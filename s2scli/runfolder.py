@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from s2scli.errors import S2SError, UsageError
-from s2scli.files import lock, os_error
+from s2scli.files import HAS_LOCKS, lock, os_error
 
 MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "report.html")
 """What a training and its report leave beside ``data``, and what new data make stale.
@@ -42,7 +42,9 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
     _check_name(run)
     data, partial, replaced = run / "data", run / "data.partial", run / "replaced"
     for path in inputs:
-        if path.resolve().is_relative_to(data.resolve()):
+        if path.resolve().is_relative_to(data.resolve()) or any(
+            _same(data, at) for at in path.resolve().parents
+        ):
             what = f"{path} lies in the folder that is to be written"
             raise UsageError(what, where="--run", hint="Choose another run folder, or move the file.")
     with ExitStack() as held:
@@ -128,7 +130,10 @@ def locked(run: Path) -> Iterator[None]:
         UsageError: As `_check_name`.
     """
     _check_name(run)
-    with (run / _LOCK).open("w") as file:
+    if not HAS_LOCKS:  # an open file would keep its folder from being moved
+        yield
+        return
+    with (run / _LOCK).open("ab") as file:
         if not lock(file):
             hint = "Wait for it or stop it, or use another folder (--run)."
             raise S2SError(
@@ -155,6 +160,13 @@ def claimed(run: Path) -> Iterator[None]:
         except OSError as error:
             raise os_error(error, error.filename or run) from error
         yield
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both are there and the same, whatever their names are (some file systems ignore case)."""
+    with suppress(OSError):
+        return one.samefile(other)
+    return False
 
 
 def _check_name(run: Path) -> None:

@@ -46,6 +46,8 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Whether the processor multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return False  # without that library's kernels bf16 is far slower than fp32
     # torch offers no public question; without an answer fp32 is always right.
     questions = (
         getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

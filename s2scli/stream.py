@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import queue
 import select
@@ -33,8 +34,9 @@ class Source:
     def __init__(self, path: Path | None) -> None:
         self.path = None if str(path) == "-" else path
         self.position = self.replaced = self.first = 0
-        # A named pipe is read like standard input, as its lines come.
-        self.streams = self.path is None or (self.path.exists() and stat.S_ISFIFO(self.path.stat().st_mode))
+        # A named pipe, or a device, is read like standard input, as its lines come.
+        kind = self.path.stat().st_mode if self.path is not None and self.path.exists() else 0
+        self.streams = self.path is None or stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)
         self.size = None if self.path is None or self.streams else file_size(self.path)
 
     def windows(self, most: int) -> Iterator[list[str]]:
@@ -42,9 +44,11 @@ class Source:
         if self.path is not None and not self.streams:
             yield from self._file_windows(self.path, most)
             return
-        if self.path is None and sys.stdin is None:
-            raise S2SError("standard input is closed", hint="Give it lines, or name a file with --input.")
-        handle = sys.stdin.fileno() if self.path is None else os.open(self.path, os.O_RDONLY)
+        try:
+            handle = sys.stdin.fileno() if self.path is None else os.open(self.path, os.O_RDONLY)
+        except (AttributeError, io.UnsupportedOperation) as error:  # as in a notebook
+            hint = "Give it lines, or name a file with --input."
+            raise S2SError("standard input is closed", hint=hint) from error
         yield from self._stream_windows(handle, most)
 
     def _file_windows(self, path: Path, most: int) -> Iterator[list[str]]:

@@ -40,6 +40,14 @@ def open_streams() -> bool:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None or sys.stderr.closed:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for number in (1, 2):
+        with suppress(OSError, AttributeError):
+            os.set_blocking(number, True)  # nothing may be lost, whatever their opener wanted
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
+        # Of ``python -u``: a raw write may take a part of what it is given, and only says how much.
+        encoding, errors, raw = sys.stdout.encoding, sys.stdout.errors, sys.stdout.detach()
+        assert isinstance(raw, io.RawIOBase)
+        sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # Pages and tables have letters that Latin-1 has not; translations are UTF-8 in any case.
         sys.stdout.reconfigure(errors="replace")

@@ -14,7 +14,8 @@ from s2scli.vocabulary import FIRST_BYTE, SPECIALS
 # Set before the library is first used: it then takes its threads without warning at every
 # fork. In a forked child those threads do not exist, and waiting for them would never end.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-os.register_at_fork(after_in_child=lambda: os.environ.__setitem__("TOKENIZERS_PARALLELISM", "false"))
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: os.environ.__setitem__("TOKENIZERS_PARALLELISM", "false"))
 
 
 class Subwords:

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,7 +22,7 @@ R = TypeVar("R")
 def physical_cores() -> list[frozenset[int]]:
     """The cores that this process may use, each as the numbers of its hardware threads."""
     if not hasattr(os, "sched_getaffinity"):
-        return [frozenset()] * (os.cpu_count() or 1)
+        return [frozenset()] * torch.get_num_threads()  # which does not count hardware threads
     allowed = os.sched_getaffinity(0)
     cores = set()
     for cpu in allowed:
@@ -109,4 +109,5 @@ class _Cores:
         torch.set_num_threads(1)
         with self._lock:
             if self._free:
-                os.sched_setaffinity(0, self._free.pop())
+                with suppress(OSError):  # some containers refuse it, and it is for speed alone
+                    os.sched_setaffinity(0, self._free.pop())

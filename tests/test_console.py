@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from s2scli.console import ConsoleListener
+from s2scli.console import ConsoleListener, make_console
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import (
     Event,
@@ -276,3 +276,9 @@ def test_numbers() -> None:
     assert measure(None, "bleu") == "none"
     assert amount(12_345_678, "bytes") == "12.3 MB"
     assert amount(1234, "lines") == "1,234 lines"
+
+
+def test_a_file_is_no_terminal_whatever_build_servers_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    assert not make_console().is_terminal

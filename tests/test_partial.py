@@ -258,3 +258,10 @@ def test_what_was_unknown_before_an_interruption_is_told_after_it(
         translate._recount(other, file.counts)
         file.skip(["a zzz b", "yyy zzz"])
     assert other.remarkable.unknown == translator.remarkable.unknown
+
+
+def test_a_folder_that_is_not_there_is_no_way_to_another(trained: Path, tmp_path: Path) -> None:
+    done = run_s2s("translate", "--run", trained, "-o", "nope/../out", stdin="a\n", cwd=tmp_path)
+    assert done.returncode == 1 and "nope" in done.stderr and not list(tmp_path.iterdir())
+    done = run_s2s("translate", "--run", trained, "-i", "/dev/null", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "")

@@ -84,3 +84,27 @@ def test_threads_are_bound_to_cores_only_where_they_take_all(monkeypatch: pytest
             for result in workers.begin(lambda item: time.sleep(0.05), range(6)):
                 result()
         assert sorted(bound, key=min) == expected
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+def test_threads_that_may_not_be_bound_work_all_the_same(
+    refused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+
+    def bind(process: int, core: object) -> None:
+        calls.append(core)
+        if len(calls) >= refused:
+            raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("s2scli.workers.physical_cores", lambda: [frozenset({0}), frozenset({1})])
+    monkeypatch.setattr(os, "sched_setaffinity", bind, raising=False)
+    with Workers(replace(set_up("cpu", "fp32", None), threads=2)) as workers:
+        assert [result() for result in workers.begin(lambda i: i, [1, 2, 3])] == [1, 2, 3]
+    assert len(calls) == 2
+
+
+def test_without_the_librarys_kernels_fp32_is_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    chosen = set_up("cpu", "auto", None)
+    assert (chosen.kind, chosen.dtype) == ("fp32", torch.float32)

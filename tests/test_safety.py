@@ -19,9 +19,11 @@ import pytest
 import torch
 from conftest import SMALL, copy_run, quiet, run_s2s
 from safetensors import safe_open
+from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from s2scli import Translator
+from s2scli.checkpoint import load_tensors
 from s2scli.config import TrainOptions
 from s2scli.errors import S2SError
 from s2scli.events import silent
@@ -148,6 +150,21 @@ def test_a_damaged_shard_is_named(prepared: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert shard.name in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("side", ["source_ids", "target_ids"])
+@pytest.mark.parametrize("split", ["train", "dev"])
+def test_a_shard_with_ids_of_no_token_is_named(split: str, side: str, prepared: Path, tmp_path: Path) -> None:
+    run = copy_run(prepared, tmp_path / "run")
+    shard = run / "data" / f"{split}-00000.safetensors"
+    with safe_open(shard, "numpy") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    tensors[side][-1] = 9_999
+    save_arrays(tensors, shard, metadata)
+    options = TrainOptions(run=run, max_steps=2, hidden=32, embedding=32, threads=1)
+    with pytest.raises(S2SError, match=f"the {side[:6]} holds an id") as caught:
+        train(options, silent)
+    assert caught.value.where == str(shard)
 
 
 def test_a_misspelt_key_in_the_file_is_named(prepared: Path, tmp_path: Path) -> None:
@@ -351,3 +368,41 @@ def test_models_that_cannot_all_be_put_aside_come_back(
         pass
     assert contents(run) == before
     assert not (run / ".replaced").exists()
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_does_not_want_to_wait_is_waited_for(unbuffered: str, trained: Path) -> None:
+    lines = "a b c\n" * 3_000
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    command = [sys.executable, "-m", "s2scli", "translate", "--run", str(trained), "--beam", "1", "--scores"]
+    environment = {**quiet(), "PYTHONUNBUFFERED": unbuffered}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=writer, env=environment, text=True) as done:
+        os.close(writer)
+        assert done.stdin is not None
+        done.stdin.write(lines)
+        done.stdin.close()
+        time.sleep(6)  # the pipe is full by then
+        with os.fdopen(reader) as out:
+            assert out.read().count("\n") == 3_000
+        assert done.wait() == 0
+
+
+def test_what_is_written_short_is_an_error_without_a_buffer_too(trained: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "s2scli", "translate", "--run", str(trained), "--format", "jsonl"]
+    with (tmp_path / "out").open("wb") as out:
+        done = subprocess.run(
+            command,
+            input=b"a b c d e f\n" * 9,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env=quiet(),
+            preexec_fn=file_size_limit(1_000),
+            check=False,
+        )
+    assert done.returncode == 1 and b"larger than allowed" in done.stderr
+
+
+def test_a_resumed_training_does_not_lie_in_its_file(trained: Path) -> None:
+    tensors, _ = load_tensors(trained / "state" / "training.safetensors")
+    assert tensors and "training.safetensors" not in Path("/proc/self/maps").read_text()

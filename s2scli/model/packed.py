@@ -57,7 +57,9 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def has_int8() -> bool:
     """Whether this build of torch has the 8-bit kernels, and the processor the instructions for them."""
     vnni = getattr(torch.cpu, "_is_vnni_supported", None)
-    return hasattr(torch.ops.onednn, "qlinear_prepack") and vnni is not None and bool(vnni())
+    available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    there = available and hasattr(torch.ops.onednn, "qlinear_prepack")
+    return there and vnni is not None and bool(vnni())
 
 
 def pack(weight: Tensor, bias: Tensor | None, kind: Kind, *, bound: float | None = None) -> Multiply:
