@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any, Self, get_type_hints
 
 import numpy as np
@@ -34,6 +35,12 @@ def length_ratio(source_lengths: NDArray[np.integer], target_lengths: NDArray[np
     return min(MOST_RATIO, max(LENGTH_RATIO, round(1.2 * float(np.quantile(needed, 0.999)), 1)))
 
 
+@cache
+def _kinds() -> dict[str, Any]:
+    """The types of the fields below; to find them out takes longer than some translations."""
+    return get_type_hints(SearchOptions)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions:
     """How to search; the fields mean what the options of ``s2s translate`` of the same name mean."""
@@ -58,7 +65,7 @@ class SearchOptions:
         return cls(**known | changes)
 
     def __post_init__(self) -> None:
-        kinds = get_type_hints(SearchOptions)
+        kinds = _kinds()
         for field in fields(self):
             convert(getattr(self, field.name), kinds[field.name], field.name)
             if field.name != "attention":

@@ -149,7 +149,8 @@ class Translator:
         """
         if isinstance(lines, str):
             raise TypeError("lines are a list of strings, not one: put it in brackets")
-        _check(batch_size=batch_size)
+        if batch_size is not None:
+            _check(batch_size=batch_size)
         batch_size = batch_size or self.searcher.batch_size(options)
         waiting = iter(lines)
 
