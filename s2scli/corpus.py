@@ -13,7 +13,6 @@ import os
 import re
 import zlib
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
@@ -131,8 +130,8 @@ class Lines:
                 if gzipped:
                     # The buffer makes reading by lines fast; GzipFile alone does that in Python.
                     stream = io.BufferedReader(gzip.GzipFile(fileobj=file), 1 << 16)
-                read = partial(_whole_lines, stream, BLOCK_BYTES)
-                while raw := read() if gzipped else stream.readlines(BLOCK_BYTES):
+                plain = iter(lambda: stream.readlines(BLOCK_BYTES), [])
+                for raw in _unpacked(stream, BLOCK_BYTES) if gzipped else plain:
                     if gzipped and self.count == 0:
                         check_text(raw[0][:16], str(self.path))
                     if self.count == 0 and raw[0].startswith(BOM):
@@ -217,14 +216,24 @@ def sample_corpus(name: str | None = None) -> Path:
     return folder
 
 
-def _whole_lines(stream: BinaryIO, size: int) -> list[bytes]:
-    """As ``stream.readlines(size)``, which would lose what it has read where it meets an error."""
-    lines: list[bytes] = []
-    try:
-        while size > 0 and (line := stream.readline()):
-            lines.append(line)
-            size -= len(line)
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        if not lines:
-            raise  # it comes again, when what has been read is gone
-    return lines
+def _unpacked(stream: BinaryIO, size: int) -> Iterator[list[bytes]]:
+    """The lines of a gzip stream in blocks.
+
+    Where ``readlines`` meets an error, it loses what it has read; and who asks such a stream again after one
+    may be told that all is well.
+    """
+    error: Exception | None = None
+    while error is None:
+        lines: list[bytes] = []
+        left = size
+        try:
+            while left > 0 and (line := stream.readline()):
+                lines.append(line)
+                left -= len(line)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as damage:
+            error = damage
+        if lines:
+            yield lines
+        elif error is None:
+            return
+    raise error

@@ -46,7 +46,7 @@ def formatter(options: TranslateOptions, translator: Translator) -> Formatter:
                 "score": hypothesis.score,
                 "complete": all(p.hypothesis.complete for p in hypothesis.pieces),
             }
-            if len(hypothesis.pieces) > 1:
+            if len(hypothesis.pieces) > 1 or any(p.respaced for p in hypothesis.pieces):
                 # Each has its own source and its own end: what a forced score must know.
                 content["pieces"] = [
                     {

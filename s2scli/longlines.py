@@ -26,11 +26,13 @@ class Stretch:
         ids: Its source ids, tags included.
         inside: It goes on with the last word of the stretch before: no white space parts them in the line.
         torn: What it belongs to is one string that has been torn apart, and so is its translation.
+        respaced: It is the whole line, without its runs of white space.
     """
 
     ids: list[int]
     inside: bool = False
     torn: bool = False
+    respaced: bool = False
 
 
 def cut(text: str, side: SideTokenizer, longest: int) -> list[Stretch]:
@@ -47,7 +49,7 @@ def cut(text: str, side: SideTokenizer, longest: int) -> list[Stretch]:
     text = " ".join(text.split())
     (whole,) = side.vocabulary.encode([text])
     if len(whole) <= room:
-        return [Stretch(ids=whole + tags)]
+        return [Stretch(ids=whole + tags, respaced=True)]
     symbols = side.segmentation.kind == "symbol"  # each counts as a word, but together they are one
     pieces: list[Stretch] = []
     inside, begin = False, 0

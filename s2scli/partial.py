@@ -33,6 +33,7 @@ class Note:
         input: A hash of those lines.
         settings: How the results were made.
         counts: Whatever the writer counts across interruptions.
+        replaces: Whether the file that is there shall be replaced.
     """
 
     lines: int
@@ -40,6 +41,7 @@ class Note:
     input: str
     settings: dict[str, Any]
     counts: dict[str, int]
+    replaces: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Note | None:
@@ -98,13 +100,13 @@ class Partial:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path))
         self._handle = self._locked()
         self._check_name()  # not only when there is something to note
-        # Whoever asked whether it is there may have asked a while ago.
-        self._replaces = force or (resume and self._announced and self.target.exists())
-        if self.target.is_file() and not self._replaces:
-            raise S2SError("the file exists already", where=str(self.path), hint="Replace it with --force.")
         self._saved = self._announced and self.note.exists()
         # A note without its file was left by a command that was killed right after its last move.
         done = Note.read(self.note) if self._saved and not force else None
+        # Whoever asked whether it is there may have asked a while ago.
+        self._replaces = force or (done.replaces if done else resume and self._announced)
+        if self.target.is_file() and not self._replaces:
+            raise S2SError("the file exists already", where=str(self.path), hint="Replace it with --force.")
         if done is not None and not resume:
             raise S2SError(
                 f"an interrupted translation is here, with {done.lines:,} lines done",
@@ -194,6 +196,7 @@ class Partial:
             input=self._input.hexdigest(),
             settings=self.settings,
             counts=self.counts,
+            replaces=self._replaces,
         )
         write_json_atomic(self.note, asdict(note))
         self._saved, self._saved_at = True, time.monotonic()

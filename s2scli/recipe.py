@@ -205,7 +205,8 @@ def choose(options: TrainOptions, data: DataFacts) -> Recipe:
     timed = full.max_minutes is not None
     if timed and "epochs" in chosen and _seen(full, data) < (full.epochs or 0) * data.tokens:
         total = None  # the clock will come first
-    expected = total or int(_seen(full, data) / ((full.batch_tokens or 1) * full.accumulate))
+    seen = int(_seen(full, data) / ((full.batch_tokens or 1) * full.accumulate))
+    expected = seen if total is None else min(total, seen) if timed else total
     if full.warmup_steps is None:
         chosen["warmup_steps"] = min(400, max(1, expected // 10))
     if full.validate_every is None:

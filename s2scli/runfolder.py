@@ -144,18 +144,20 @@ def locked(run: Path) -> Iterator[None]:
 
 @contextmanager
 def claimed(run: Path) -> Iterator[None]:
-    """As `locked`, with what a killed command has left mended; nothing if this is no run folder.
+    """As `locked`, with what a killed command has left mended; nothing if this is not surely a run folder.
 
     Raises:
         S2SError: Another one is at work.
         UsageError: As `_check_name`.
     """
-    if not (run / _LOCK).exists() and not data_folder(run).is_dir():
+    exchanging = not _exists(run / "data") and (run / "replaced" / "data" / "report.json").exists()
+    if not exchanging and not (data_folder(run) / "report.json").exists():
         yield
         return
     with locked(run):
         try:
-            _settle(run)
+            if exchanging:
+                _settle(run)
             settle_models(run)
         except OSError as error:
             raise os_error(error, error.filename or run) from error

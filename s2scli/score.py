@@ -278,7 +278,7 @@ def run(options: ScoreOptions, listen: Listener) -> None:
 def _rows(found: Iterator[dict[str, Any]], options: ScoreOptions) -> Iterator[str]:
     """The scores of lines as JSON, or as TSV with a first row of names."""
     if options.json:
-        yield from (json.dumps(row, ensure_ascii=False) for row in found)
+        yield from map(_json, found)
         return
     several = len(options.hypotheses) > 1
     heads = ["line", *(["system"] if several else []), *parse_metrics(options.metrics)]
@@ -288,13 +288,21 @@ def _rows(found: Iterator[dict[str, Any]], options: ScoreOptions) -> Iterator[st
         yield "\t".join([*first, *(f"{value:.4f}" for value in row["scores"].values())])
 
 
+def _json(value: Any, *, plain: bool = False, indent: int | None = None) -> str:
+    """JSON with letters as they are, unless it is to be plain or bytes of a file's name are no letters."""
+    text = json.dumps(value, ensure_ascii=plain, indent=indent)
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent)
+
+
 def print_scores(
     report: dict[str, Any], options: ScoreOptions, write: Callable[[str], Any] | None = None
 ) -> None:
     """Write a report to standard output, as a table or as JSON."""
     # JSON can say everything in ASCII too, where the stream could not show all letters.
     plain = write is None and "utf" not in (getattr(sys.stdout, "encoding", None) or "").lower()
-    # Bytes of a file's name that are no letters would be none in JSON either.
-    plain = plain or any("\udc80" <= letter <= "\udcff" for letter in str(report))
-    text = json.dumps(report, ensure_ascii=plain, indent=2) if options.json else table(report)
+    text = _json(report, plain=plain, indent=2) if options.json else table(report)
     (write or sys.stdout.write)(text + "\n")

@@ -34,9 +34,11 @@ class Source:
     def __init__(self, path: Path | None) -> None:
         self.path = None if str(path) == "-" else path
         self.position = self.replaced = self.first = 0
-        # A named pipe, or a device, is read like standard input, as its lines come.
-        kind = self.path.stat().st_mode if self.path is not None and self.path.exists() else 0
-        self.streams = self.path is None or stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)
+        # A named pipe is read like standard input, as its lines come; and nothing, which has none.
+        self.streams = self.path is None or (
+            self.path.exists()
+            and (stat.S_ISFIFO(self.path.stat().st_mode) or os.path.realpath(self.path) == os.devnull)
+        )
         self.size = None if self.path is None or self.streams else file_size(self.path)
 
     def windows(self, most: int) -> Iterator[list[str]]:

@@ -43,8 +43,10 @@ def open_streams() -> bool:
     for number in (1, 2):
         with suppress(OSError, AttributeError):
             os.set_blocking(number, True)  # nothing may be lost, whatever their opener wanted
-    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.RawIOBase):
+    # Python's own, that is: what a program has put in its place is not ours.
+    if sys.stdout is sys.__stdout__ and isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
         # Of ``python -u``: a raw write may take a part of what it is given, and only says how much.
+        assert isinstance(sys.stdout, io.TextIOWrapper)
         encoding, errors, raw = sys.stdout.encoding, sys.stdout.errors, sys.stdout.detach()
         assert isinstance(raw, io.RawIOBase)
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)

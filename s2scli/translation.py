@@ -67,7 +67,8 @@ class SearchOptions:
     def __post_init__(self) -> None:
         kinds = _kinds()
         for field in fields(self):
-            convert(getattr(self, field.name), kinds[field.name], field.name)
+            value = convert(getattr(self, field.name), kinds[field.name], field.name)
+            object.__setattr__(self, field.name, value)
             if field.name != "attention":
                 check_range(TranslateOptions, field.name, getattr(self, field.name), flag(field.name))
         drawing = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}
@@ -99,11 +100,13 @@ class Piece:
         source: Its source ids, without EOS.
         hypothesis: Its translation; attention is (T, S), EOS included on both sides.
         inside: Whether its source, and its translation, go on with the last word of the pieces before.
+        respaced: Whether its source is the line without its runs of white space.
     """
 
     source: tuple[int, ...]
     hypothesis: Hypothesis
     inside: tuple[bool, bool] = (False, False)
+    respaced: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

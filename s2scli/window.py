@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from s2scli.config import UNK
 from s2scli.errors import counted
@@ -100,6 +100,8 @@ class Window:
             here = [found[i, j] for j in range(len(pieces))]
             self.remarkable.cut += any(not best[0].pieces[0].hypothesis.complete for best in here)
             whole = here[0] if len(here) == 1 else joined(pieces, here, target)
+            if len(pieces) == 1 and pieces[0].respaced:
+                whole = [replace(one, pieces=(replace(one.pieces[0], respaced=True),)) for one in whole]
             lines.append(whole or [Translation(text="")])
         return lines
 

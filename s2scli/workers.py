@@ -84,8 +84,12 @@ def _pool(count: int) -> Iterator[ThreadPoolExecutor]:
     pool = ThreadPoolExecutor(count, initializer=_Cores(count).take)
     try:
         together = threading.Barrier(count)
-        for begun in [pool.submit(together.wait) for _ in range(count)]:
-            begun.result()
+        try:
+            for begun in [pool.submit(together.wait) for _ in range(count)]:
+                begun.result()
+        except BaseException:
+            together.abort()  # those that have begun wait for those that cannot
+            raise
         # In torch the last word of any thread counts for all that begin later, and those are not ours.
         torch.set_num_threads(own)
         yield pool
@@ -106,6 +110,7 @@ class _Cores:
 
     def take(self) -> None:
         """Bind the calling thread, and let torch use no other threads in it."""
+        torch.get_num_threads()  # else its first operation would take the number that others have set last
         torch.set_num_threads(1)
         with self._lock:
             if self._free:

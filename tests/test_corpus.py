@@ -290,6 +290,10 @@ def test_what_a_damaged_gzip_file_still_holds_is_read(tmp_path: Path) -> None:
         number = int(caught.value.what.rpartition(" ")[2].replace(",", ""))
         assert number == len(found) and found[:-1] == lines[: number - 1]
         assert number >= least
+    assert list(Lines(write(tmp_path / "text.gz", packed + b"\0\0"))) == lines  # gzip's own padding
+    for behind in (b"\n", b"PK", b"PK\x03\x04"):  # what one reads again after an error may look like an end
+        with pytest.raises(S2SError, match="damaged somewhere"):
+            list(Lines(write(tmp_path / "text.gz", packed + behind)))
 
 
 def test_columns_by_name_and_by_number(tmp_path: Path) -> None:

@@ -323,3 +323,17 @@ def test_wrong_usage(
     monkeypatch.chdir(tmp_path)
     assert main(["score", *flags]) == 2
     assert f"usage error: {said}" in capsys.readouterr().err
+
+
+def test_what_search_makes_of_white_space_can_be_scored(trained: Path, tmp_path: Path) -> None:
+    lines = ["a b" + " " * 300 + "c", "a\u3000\u2028b c " * 40, "\x0b\x1c a b c d " * 9, " a  b "]
+    (tmp_path / "in").write_text("".join(line + "\n" for line in lines))
+    out = tmp_path / "out.jsonl"
+    options = TranslateOptions(
+        run=(trained,), input=tmp_path / "in", output=out, format="jsonl", precision="fp32"
+    )
+    translate(options)
+    heard: list[Event] = []
+    forced(heard, ids=out, run=trained, precision="fp32")
+    (told,) = [e.text for e in heard if isinstance(e, Notice) and "Largest difference" in e.text]
+    assert float(told.split()[-1].rstrip(".")) < 1e-3

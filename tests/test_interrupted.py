@@ -167,6 +167,14 @@ def test_a_file_that_another_has_written_meanwhile_is_not_replaced(tmp_path: Pat
         assert file.lines == 1
         file.skip(["x"])
     assert out.read_text() == "mine\n"
+    with pytest.raises(S2SError, match="exists already"):
+        outpaced(force=False)
+    out.unlink()
+    with pytest.raises(S2SError, match="meanwhile"):
+        outpaced(force=False)
+    with pytest.raises(S2SError, match="exists already"), partial(out, settings, resume=True, force=False):
+        pass
+    assert out.read_text() == "theirs\n"
     outpaced(force=True)
     assert out.read_text() == "mine\n" and [p.name for p in tmp_path.iterdir()] == ["out"]
 
@@ -217,3 +225,14 @@ def test_a_history_that_cannot_be_written_does_not_end_a_training(
     assert len(calls) == 2
     state = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     assert state["event"] == "start"
+
+
+def test_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    for name in ("data/file", "replaced/mine", ".removed/mine", ".replaced/mine"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text("mine")
+    before = _names(tmp_path)
+    for seeds in (1, 2):
+        done = run_s2s("train", "--run", tmp_path, "--seeds", seeds)
+        assert done.returncode == 1 and "no preprocessed data" in done.stderr
+        assert _names(tmp_path) == before

@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import quiet
@@ -145,6 +146,13 @@ def test_searches_of_the_wrong_kind_are_refused(search: dict[str, Any], two: Tra
     with pytest.raises(UsageError) as caught:
         two.translate(["a"], **search)
     assert caught.value.where == next(iter(search))
+
+
+def test_numbers_may_be_of_numpy(two: Translator) -> None:
+    search: dict[str, Any] = {"beam": np.int64(3), "length_penalty": np.float32(0.5), "seed": np.int32(2)}
+    assert two.translate(["a b c"], **search) == two.translate(["a b c"], beam=3, length_penalty=0.5)
+    options = SearchOptions(**search)
+    assert type(options.beam) is int and options == SearchOptions(beam=3, length_penalty=0.5, seed=2)
 
 
 def test_batches_and_models_that_there_cannot_be(two: Translator) -> None:

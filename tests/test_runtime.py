@@ -108,3 +108,35 @@ def test_without_the_librarys_kernels_fp32_is_the_fastest(monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     chosen = set_up("cpu", "auto", None)
     assert (chosen.kind, chosen.dtype) == ("fp32", torch.float32)
+
+
+def test_threads_of_a_pool_compute_with_one_thread_each() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with Workers(replace(set_up("cpu", "fp32", None), threads=2)) as workers:
+
+            def work(item: int) -> int:
+                torch.randn(300_000).exp()
+                time.sleep(0.05)
+                return torch.get_num_threads()
+
+            assert [result() for result in workers.begin(work, range(4))] == [1] * 4
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_thread_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, begun = threading.Thread.start, list[threading.Thread]()
+
+    def limited(thread: threading.Thread) -> None:
+        begun.append(thread)
+        if len(begun) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    workers = Workers(replace(set_up("cpu", "fp32", None), threads=2))
+    with pytest.raises(RuntimeError, match="new thread"):
+        workers.begin(lambda item: item, [1, 2, 3])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -544,3 +545,12 @@ def test_a_screen_without_all_letters(files: Path, monkeypatch: pytest.MonkeyPat
         assert main(["score", "한국어", "--ref", "한국어", *flags]) == 0
         text = raw.getvalue().decode("latin-1")
         assert json.loads(text)["references"] == ["한국어"] if flags else "References: ???" in text
+
+
+def test_names_that_are_no_text_in_json(files: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    name = os.fsdecode(b"h\xff.txt")
+    shutil.copy(files / "hyp", files / name)
+    for flags in ([], ["--per-line"]):
+        assert main(["score", name, "--ref", "ref", "--metric", "chrf", "--json", *flags]) == 0
+        for line in capfdbinary.readouterr().out.splitlines() if flags else [capfdbinary.readouterr().out]:
+            assert name in json.dumps(json.loads(line.decode("utf-8")), ensure_ascii=False)

@@ -463,6 +463,11 @@ def test_a_training_too_short_for_its_data_is_set_up_as_for_fewer() -> None:
     assert words.why["hidden"].endswith("(for 500,000 strings)") and words.options.epochs is None
     one = choose(TrainOptions(max_minutes=1.0), many).options
     assert one.warmup_steps == 45 and one.validate_every == 150  # of 450 updates
+    for more in ({"max_steps": 100_000}, {"epochs": 1000}):  # the clock comes first
+        both = choose(TrainOptions(max_minutes=1.0, **more), many).options  # type: ignore[arg-type]
+        assert (both.warmup_steps or 0) <= 45 and (both.validate_every or 0) <= 150
+    assert choose(TrainOptions(max_steps=90, max_minutes=60.0), many).options.warmup_steps == 9
+    assert choose(TrainOptions(epochs=1, accumulate=50), facts_of(10_000)).options.warmup_steps == 1
     twice = choose(TrainOptions(epochs=2), many).options
     assert (free.hidden or 0) > (twice.hidden or 0) > (short.options.hidden or 0)
     assert choose(TrainOptions(max_minutes=10.0, hidden=512, dropout=0.4), many).model.dropout == 0.4

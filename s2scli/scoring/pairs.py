@@ -155,7 +155,7 @@ class IdPairs:
                 )
                 if list(chain.from_iterable(piece.target for piece in pieces)) != ids:
                     raise ValueError("the ids of the pieces are not those of the hypothesis")
-                self._check_pieces(pieces, source_ids, where)
+                self._check_pieces(pieces, source, where)
             else:
                 blank = not ids and (not source_ids or not source.strip())
                 complete = _of_kind(hypothesis.get("complete", True), bool, "complete")
@@ -168,13 +168,15 @@ class IdPairs:
                 resegmented=text is not None and target.encode([text])[0] != ids,
             )
 
-    def _check_pieces(self, pieces: Sequence[Piece], source_ids: Sequence[int], where: str) -> None:
+    def _check_pieces(self, pieces: Sequence[Piece], source: str, where: str) -> None:
         """Refuse pieces whose source is not that of the line, as this model's tokenizer reads it."""
         side = self._tokenizer.source
         given = [token for piece in pieces for token in piece.source]
         _check_range(given, side, "source", where)
-        # Tags, which each piece has, are no text; and where a line is cut, white space is left out.
-        of_pieces, of_line = ("".join(text.split()) for text in side.decode([given, source_ids]))
+        # As search does with a line before it is cut. Tags, which each piece has, are no text.
+        text, _ = side.encode_tags(side.normalize(source))
+        (line,) = side.vocabulary.encode([" ".join(text.split())])
+        of_pieces, of_line = ("".join(text.split()) for text in side.decode([given, line]))
         if of_pieces != of_line:
             what = "the source ids of the pieces are not those of the source: it is of another model"
             raise S2SError(what, where=where, hint=_HINT)
