@@ -113,13 +113,9 @@ _HINT = "It is truncated or damaged: copy it again, or go back to another model.
 
 
 def load_tensors(path: Path, hint: str = _HINT) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file and its metadata.
-
-    The tensors are copies: one that lay in the mapped file would change, or be gone, with it.
-    """
+    """Read a safetensors file and its metadata; the tensors may lie in the file."""
     with opened(path, hint) as file:
-        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-        return tensors, file.metadata() or {}
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 @contextmanager

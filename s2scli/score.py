@@ -14,10 +14,11 @@ from typing import Any
 
 from s2scli.config import ScoreOptions
 from s2scli.errors import UsageError
-from s2scli.events import Listener, Notice, Progress, silent
+from s2scli.events import Listener, Progress, silent
 from s2scli.resolve import checked, flag
 from s2scli.scoring import Resampling, check_tokenizer, parse_metrics, score_systems, sentence_scores
 from s2scli.scoring.breakdown import Bin, by_frequency, by_length, count_units
+from s2scli.scoring.cautions import warn
 from s2scli.scoring.forcedlines import forced_lines, is_forced
 from s2scli.scoring.material import REPORT_EVERY, Material, gather, training_source
 from s2scli.scoring.reading import seed_of_environment
@@ -25,9 +26,6 @@ from s2scli.scoring.tables import table
 from s2scli.scoring.units import Unit, unit_of, without_features
 from s2scli.streams import write_out
 from s2scli.wording import visible
-
-TOKENIZED = 100
-"""Lines ending in a full stop that stands apart, from which on sacreBLEU takes text to be tokenised."""
 
 _OF_FORCED = ("tgt", "ids", "model", "per_token")
 _OF_SEARCH = ("set", "beam", "length_penalty")
@@ -101,7 +99,7 @@ def score(options: ScoreOptions, listen: Listener = silent) -> dict[str, Any]:
         seed=seed_of_environment() if options.seed is None else options.seed,
     )
     material = gather(options, listen)
-    _warn(material, metrics, listen)
+    warn(material, metrics, listen)
     scores = score_systems(
         material.systems,
         material.references,
@@ -137,52 +135,6 @@ def _test(resampling: Resampling, systems: int) -> dict[str, Any] | None:
     if resampling.significance == "randomization":
         return {"name": "randomization", "trials": resampling.trials}
     return {"name": "bootstrap", "resamples": resampling.resamples} if resampling.resamples else None
-
-
-def _warn_of_tokens(material: Material, metrics: list[str], listen: Listener) -> None:
-    """As sacreBLEU does."""
-    for name, lines in zip(material.names, material.systems, strict=True):
-        if "bleu" in metrics and sum(line.rstrip().endswith(" .") for line in lines) >= TOKENIZED:
-            text = (
-                f"{name}: {TOKENIZED} lines or more end in a full stop that stands apart. BLEU wants text as "
-                "people write it, not tokens; of tokens it says something else."
-            )
-            listen(Notice(text=text, warning=True))
-
-
-def _warn_of_symbols(material: Material, metrics: list[str], listen: Listener) -> None:
-    """Of symbols that something else than white space separates, PER would be WER."""
-    lines = [line.strip() for reference in material.references for line in reference]
-    if "per" in metrics and any(len(line) > 1 for line in lines) and not any(map(_separates, lines)):
-        text = (
-            "No reference holds white space, so each line counts as one symbol, and PER is WER. Put spaces "
-            "between the symbols, or count characters: --metric cer."
-        )
-        listen(Notice(text=text, warning=True))
-
-
-def _warn_of_gaps(material: Material, metrics: list[str], listen: Listener) -> None:
-    """An empty line stands for no reference, but to sacreBLEU's command line it is one without words."""
-    filled = [[bool(reference.strip()) for reference in of] for of in zip(*material.references, strict=True)]
-    count = sum(any(of) and not all(of) for of in filled)
-    if count and {"bleu", "ter"} & set(metrics):
-        text = (
-            f"Lines with fewer references than others: {count:,}. To BLEU and TER an empty reference is one "
-            "of length 0, near to whatever is too short, so they may be far too good or too bad: leave them "
-            "out, with --metrics chrf."
-        )
-        listen(Notice(text=text, warning=True))
-
-
-def _warn(material: Material, metrics: list[str], listen: Listener) -> None:
-    """Say what a reader of the scores must know of the texts."""
-    _warn_of_tokens(material, metrics, listen)
-    _warn_of_symbols(material, metrics, listen)
-    _warn_of_gaps(material, metrics, listen)
-
-
-def _separates(line: str) -> bool:
-    return len(line.split()) > 1
 
 
 def _add_details(
@@ -230,7 +182,7 @@ def line_scores(options: ScoreOptions, listen: Listener = silent) -> Iterator[di
     metrics = parse_metrics(options.metrics)
     check_tokenizer(options.tokenize)
     material = gather(options, listen)
-    _warn(material, metrics, listen)
+    warn(material, metrics, listen)
     total = len(material.systems[0])
     for begin in range(0, total, REPORT_EVERY):
         listen(Progress(task="Scoring", done=begin, total=total, unit="lines"))

@@ -32,7 +32,8 @@ CLOSED = ("word", "character", "codepoint", "symbol")
 CHARACTERS = ("character", "codepoint")
 """Kinds that follow one another in the text with nothing between."""
 
-_FORMS: dict[str, Literal["NFC", "NFKC", "NFD"]] = {"nfc": "NFC", "nfkc": "NFKC", "nfd": "NFD"}
+FORMS: dict[str, Literal["NFC", "NFKC", "NFD"]] = {"nfc": "NFC", "nfkc": "NFKC", "nfd": "NFD"}
+"""The normal forms by the names that options have for them."""
 
 
 @cache
@@ -110,7 +111,7 @@ class Segmentation:
 
     def _normal(self) -> Callable[[str], str]:
         """What brings a text to its normal form."""
-        form = None if self.normalize == "none" else _FORMS[self.normalize]
+        form = None if self.normalize == "none" else FORMS[self.normalize]
 
         def normal(text: str) -> str:
             return text if form is None else unicodedata.normalize(form, text)
@@ -140,7 +141,7 @@ class Segmentation:
 
     def restore(self, text: str) -> str:
         """Text from a model in the normal form in which text was given."""
-        return text if self.written is None else unicodedata.normalize(_FORMS[self.written], text)
+        return text if self.written is None else unicodedata.normalize(FORMS[self.written], text)
 
 
 def read_segmentation(content: Mapping[str, Any]) -> Segmentation:

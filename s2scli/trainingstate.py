@@ -24,10 +24,13 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], progress: Mapping[st
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What ``save_state`` has written."""
+    """What ``save_state`` has written.
+
+    The tensors are copies: an optimiser takes them as they are, and the next checkpoint replaces their file.
+    """
     path = folder / "training.safetensors"
     tensors, metadata = load_tensors(path, _HINT)
-    return tensors, _progress(metadata, path)
+    return {name: tensor.clone() for name, tensor in tensors.items()}, _progress(metadata, path)
 
 
 def read_progress(folder: Path) -> dict[str, Any]:

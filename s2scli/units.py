@@ -20,7 +20,7 @@ from s2scli.config import Normalization, PreprocessOptions, TokenizerKind, Unit
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Notice
 from s2scli.parallel import Parallel, has_features
-from s2scli.segmentation import CHARACTERS, Kind, Segmentation
+from s2scli.segmentation import CHARACTERS, FORMS, Kind, Segmentation
 
 Look = Literal["words", "symbols", "text"]
 """What the lines of a side look like."""
@@ -227,7 +227,7 @@ def choose(options: PreprocessOptions, train: Parallel, listen: Listener) -> Pla
         _tell(kinds, statistics, listen)
     forms = _forms(options, kinds, statistics, listen)
     for name, kind, form, separator in zip(("src", "tgt"), kinds, forms, separators, strict=True):
-        if kind == "symbol" and form != "none" and form.upper() not in _forms_of(separator):
+        if kind == "symbol" and form != "none" and not unicodedata.is_normalized(FORMS[form], separator):
             what = f"the normal form {form} changes this separator, so that it would never be found"
             hint = f"Keep the text as it is: --normalize-{name} none."
             raise UsageError(what, where=f"--separator-{name}", hint=hint)
@@ -264,12 +264,6 @@ def _forms(
         text = f"Hangul on the {names} is taken apart into its letters (nfd); {flags} {verb} syllables"
         listen(Notice(text=text))
     return forms
-
-
-def _forms_of(text: str) -> set[str]:
-    """The normal forms that a text is in."""
-    forms = ("NFC", "NFD", "NFKC", "NFKD")
-    return {form for form in forms if unicodedata.is_normalized(form, text)}  # type: ignore[arg-type]
 
 
 def _given(options: PreprocessOptions) -> tuple[Unit, Unit]:

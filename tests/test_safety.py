@@ -23,7 +23,6 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file, save_file
 
 from s2scli import Translator
-from s2scli.checkpoint import load_tensors
 from s2scli.config import TrainOptions
 from s2scli.errors import S2SError
 from s2scli.events import silent
@@ -31,6 +30,7 @@ from s2scli.meter import Stop
 from s2scli.partial import Partial, announced
 from s2scli.runfolder import replacing_models, settle_models
 from s2scli.train import train
+from s2scli.trainingstate import load_state
 
 NOBODY = 65534
 
@@ -404,5 +404,5 @@ def test_what_is_written_short_is_an_error_without_a_buffer_too(trained: Path, t
 
 
 def test_a_resumed_training_does_not_lie_in_its_file(trained: Path) -> None:
-    tensors, _ = load_tensors(trained / "state" / "training.safetensors")
+    tensors, _ = load_state(trained / "state")
     assert tensors and "training.safetensors" not in Path("/proc/self/maps").read_text()

@@ -1,0 +1,55 @@
+"""What a reader of scores must know of the texts that were scored."""
+
+from __future__ import annotations
+
+from s2scli.events import Listener, Notice
+from s2scli.scoring.material import Material
+
+TOKENIZED = 100
+"""Lines ending in a full stop that stands apart, from which on sacreBLEU takes text to be tokenised."""
+
+
+def warn(material: Material, metrics: list[str], listen: Listener) -> None:
+    """Say what a reader of the scores must know of the texts."""
+    _warn_of_tokens(material, metrics, listen)
+    _warn_of_symbols(material, metrics, listen)
+    _warn_of_gaps(material, metrics, listen)
+
+
+def _warn_of_tokens(material: Material, metrics: list[str], listen: Listener) -> None:
+    """As sacreBLEU does."""
+    for name, lines in zip(material.names, material.systems, strict=True):
+        if "bleu" in metrics and sum(line.rstrip().endswith(" .") for line in lines) >= TOKENIZED:
+            text = (
+                f"{name}: {TOKENIZED} lines or more end in a full stop that stands apart. BLEU wants text as "
+                "people write it, not tokens; of tokens it says something else."
+            )
+            listen(Notice(text=text, warning=True))
+
+
+def _warn_of_symbols(material: Material, metrics: list[str], listen: Listener) -> None:
+    """Of symbols that something else than white space separates, PER would be WER."""
+    lines = [line.strip() for reference in material.references for line in reference]
+    if "per" in metrics and any(len(line) > 1 for line in lines) and not any(map(_separates, lines)):
+        text = (
+            "No reference holds white space, so each line counts as one symbol, and PER is WER. Put spaces "
+            "between the symbols, or count characters: --metric cer."
+        )
+        listen(Notice(text=text, warning=True))
+
+
+def _warn_of_gaps(material: Material, metrics: list[str], listen: Listener) -> None:
+    """An empty line stands for no reference, but to sacreBLEU's command line it is one without words."""
+    filled = [[bool(reference.strip()) for reference in of] for of in zip(*material.references, strict=True)]
+    count = sum(any(of) and not all(of) for of in filled)
+    if count and {"bleu", "ter"} & set(metrics):
+        text = (
+            f"Lines with fewer references than others: {count:,}. To BLEU and TER an empty reference is one "
+            "of length 0, near to whatever is too short, so they may be far too good or too bad: leave them "
+            "out, with --metrics chrf."
+        )
+        listen(Notice(text=text, warning=True))
+
+
+def _separates(line: str) -> bool:
+    return len(line.split()) > 1
