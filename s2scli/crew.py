@@ -8,8 +8,8 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -18,11 +18,11 @@ from s2scli.config import TrainOptions
 from s2scli.errors import S2SError
 from s2scli.events import Event, Listener, Notice, TrainingEnded
 from s2scli.meter import Stop
-from s2scli.process import own_process
+from s2scli.process import no_interrupts, own_process
 from s2scli.several import Failed, OfSeed
 from s2scli.train import train
 from s2scli.wording import explain
-from s2scli.workers import physical_cores
+from s2scli.workers import own_cores, physical_cores
 
 ON_A_GPU = 4
 """Trainings that share a GPU: each keeps a part of it busy, and holds a part of its memory."""
@@ -31,12 +31,10 @@ ON_A_GPU = 4
 def places(jobs: int, threads: int | None, *, on_gpu: bool) -> list[frozenset[int]]:
     """One place for each training that may run at a time: the core it is bound to, empty for any.
 
-    They are bound only where they take all cores. Left alone, two were seen to share one while another
-    idled; but on a part of the cores, another command might be bound to the same.
+    They are bound only where they take all cores, and the cores do the work.
     """
-    cores = physical_cores()
-    at_once = min(jobs, threads or len(cores), ON_A_GPU if on_gpu else jobs)
-    return cores if at_once == len(cores) and not on_gpu else [frozenset()] * at_once
+    at_once = min(jobs, threads or len(physical_cores()), ON_A_GPU if on_gpu else jobs)
+    return [frozenset()] * at_once if on_gpu else own_cores(at_once)
 
 
 def _work(options: TrainOptions, pipe: Connection, core: frozenset[int]) -> None:
@@ -131,7 +129,7 @@ class Crew:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(options, theirs, core), name=f"seed {options.seed}")
-        with _no_interrupts():
+        with no_interrupts():
             process.start()
         theirs.close()
         self.running[ours] = _Child(seed=options.seed, process=process, core=core)
@@ -158,22 +156,6 @@ class Crew:
             error = _killed(child.process.exitcode or 0)
             self.outcomes[child.seed] = error
             self.listen(OfSeed(seed=child.seed, event=Failed(what=error.what)))
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Let a process that is started here hear nothing of Ctrl-C; it is the parent that tells it to stop.
-
-    Otherwise Ctrl-C would reach it twice, or while it is still loading, which ends in a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _killed(code: int) -> S2SError:

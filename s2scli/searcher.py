@@ -142,6 +142,6 @@ class Searcher:
             rows = (tuple(row[:n]) for row, n in zip(found.tolist(), counts.tolist(), strict=True))
             return [[next(rows) for _ in many] for many in batch]
 
-        with Workers(self.runtime) as workers:
-            for scores in workers.begin(score, range(0, len(sources), batch_size)):
+        with Workers(self.runtime, score) as workers:
+            for scores in workers.begin(range(0, len(sources), batch_size)):
                 yield from scores()

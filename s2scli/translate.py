@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     from s2scli.pictures import AttentionPictures
 
 
-def translate(options: TranslateOptions, listen: Listener = silent) -> None:
+def translate(options: TranslateOptions, listen: Listener = silent, *, copies: bool = False) -> None:
     """Translate a file or standard input to a file or standard output.
 
     Args:
         options: See ``s2s translate --help``.
         listen: Told warnings and progress.
+        copies: Whether copies of this process may share the work; see `Translator.windows`.
 
     Raises:
         S2SError: No model, an input that cannot be read, an output that is in the way.
@@ -69,7 +70,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
                 partial(options.output, settings, resume=options.resume, force=options.force, listen=listen)
             )
         with settled():
-            _run(options, search, translator, source, file, pictures, listen)
+            _run(options, search, translator, source, file, pictures, listen, copies=copies)
     if pictures is not None:
         pictures.draw(listen)
     _tell_what_was_done(translator, source, listen)
@@ -83,6 +84,8 @@ def _run(
     file: Partial | None,
     pictures: AttentionPictures | None,
     listen: Listener,
+    *,
+    copies: bool,
 ) -> None:
     """Translate all windows of the source to the file, or to standard output."""
     form, total, number = formatter(options, translator), source.size, 0
@@ -92,7 +95,7 @@ def _run(
     windows = source.windows(batch_size * WINDOW_BATCHES)
     if file is not None:
         number, windows = file.lines, _undone(windows, file)
-    translated = translator.windows(windows, search, batch_size=batch_size, first_line=number)
+    translated = translator.windows(windows, search, batch_size=batch_size, first_line=number, copies=copies)
     with closing(translated):
         for window, found in translated:
             for line, hypotheses in zip(window, found, strict=True):

@@ -103,13 +103,14 @@ def run(system: System, setting: Setting, lines: Sequence[str]) -> Run:
 
 
 class _Peak:
-    """The largest resident memory of a process, looked up while it runs.
+    """The largest resident memory of a process and its children, looked up while they run.
 
     What the system reports at its end (ru_maxrss) is at least the memory of the program that started it.
+    Pages that several of them share are counted once.
     """
 
     def __init__(self, process: int) -> None:
-        self._status = Path(f"/proc/{process}/status")
+        self._process = Path(f"/proc/{process}")
         self._kilobytes = 0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look)
@@ -117,16 +118,26 @@ class _Peak:
 
     def _look(self) -> None:
         while not self._ended.wait(0.02):
-            # The file goes with the process.
+            # The files go with the process.
             with contextlib.suppress(OSError):
-                found = re.search(r"VmHWM:\s+(\d+) kB", self._status.read_text())
-                self._kilobytes = max(self._kilobytes, int(found[1]) if found else 0)
+                found = _number("VmHWM", self._process / "status")
+                children = (self._process / "task" / self._process.name / "children").read_text().split()
+                if children:
+                    every = [self._process, *(self._process.with_name(child) for child in children)]
+                    found = max(found, sum(_number("Pss", one / "smaps_rollup") for one in every))
+                self._kilobytes = max(self._kilobytes, found)
 
     def stop(self) -> float:
         """Megabytes."""
         self._ended.set()
         self._thread.join()
         return self._kilobytes / 1024
+
+
+def _number(name: str, file: Path) -> int:
+    """Kilobytes of that name in a file of the kernel."""
+    found = re.search(rf"^{name}:\s+(\d+) kB", file.read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def answers(system: System, setting: Setting, lines: Sequence[str]) -> dict[str, float]:
