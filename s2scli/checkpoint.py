@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 import s2scli
 from s2scli.config import ModelConfig, TrainOptions, TranslateOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, silent
-from s2scli.files import atomic_path, os_error, write_json_atomic
+from s2scli.files import write_json_atomic
 from s2scli.lexicon import lexicon_path
 from s2scli.model import Seq2Seq
 from s2scli.model.shortlist import Shortlist
 from s2scli.resolve import check_range, convert
 from s2scli.runfolder import members
+from s2scli.tensorfiles import load_tensors, save_tensors
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import LENGTH_RATIO
 from s2scli.vocabulary import SPECIALS
@@ -100,42 +98,6 @@ def _models_of(path: Path, listen: Listener) -> list[Path]:
         else:
             listen(Notice(text=f"Left out, since it holds no model yet: {member}.", warning=True))
     return found or [find_model(path)]
-
-
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors to a safetensors file, whole or not at all."""
-    with atomic_path(path) as temporary:
-        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(plain, temporary, metadata)
-
-
-_HINT = "It is truncated or damaged: copy it again, or go back to another model."
-
-
-def load_tensors(path: Path, hint: str = _HINT) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file and its metadata; the tensors may lie in the file."""
-    with opened(path, hint) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
-@contextmanager
-def opened(path: Path, hint: str = _HINT) -> Iterator[Any]:
-    """A safetensors file to read from; ``hint`` is what to do where it is damaged.
-
-    Raises:
-        S2SError: It is missing or damaged, or may not be read.
-    """
-    if not path.is_file():
-        raise S2SError("the file is missing", where=str(path))
-    try:
-        path.open("rb").close()  # safetensors says of every file that it may not read that there is none
-    except OSError as error:
-        raise os_error(error, path) from error
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except (SafetensorError, OSError, ValueError) as error:
-        raise S2SError(f"the file cannot be read: {error}", where=str(path), hint=hint) from error
 
 
 def create_model_directory(folder: Path, info: ModelInfo, tokenizer: Tokenizer) -> None:

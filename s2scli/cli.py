@@ -21,7 +21,7 @@ import typer
 
 from s2scli import __version__
 from s2scli.commands import PAGES
-from s2scli.errors import S2SError, UsageError, nearest
+from s2scli.errors import S2SError, UsageError, closest
 from s2scli.flags import DEBUG, Command, Group, parameter, value
 from s2scli.loading import INTERRUPTED
 from s2scli.reference import entries
@@ -219,9 +219,9 @@ def _usage_error(error: Any) -> S2SError:
         known = {name.lstrip("-") for name in names if name.startswith("-")}
         word = option.lstrip("-")
         elsewhere = [name for name in ELSEWHERE.get(word, ()) if name in known]
-        close = nearest(elsewhere[0] if elsewhere else word, known)
+        close = closest(elsewhere[0] if elsewhere else word, known)
         message = f"there is no option '{option}'"
-        hint = close.replace("'", "'--", 1) if close.startswith("Did") else hint
+        hint = f"Did you mean '--{close}'?" if close else hint
         for argument in get_close_matches(word, [name for name in names if not name.startswith("-")], n=1):
             hint = f"Give the {argument} without an option before them."
     return UsageError(message, hint=hint)

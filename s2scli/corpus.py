@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-from s2scli.errors import S2SError, nearest
+from s2scli.errors import S2SError, closest, nearest
 from s2scli.files import os_error
 
 BLOCK_BYTES = 1 << 18
@@ -176,8 +176,8 @@ def file_size(path: Path) -> int:
         size = path.stat().st_size
     except FileNotFoundError as error:
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        close = nearest(path.name, names) if names else ""
-        hint = close if close.startswith("Did") else "Check the name."
+        close = closest(path.name, names)
+        hint = f"Did you mean '{close}'?" if close else "Check the name."
         raise S2SError("there is no such file", where=str(path), hint=hint) from error
     except OSError as error:
         raise os_error(error, path) from error

@@ -35,13 +35,16 @@ class UsageError(S2SError):
     exit_code = 2
 
 
+def closest(word: str, valid: Iterable[str]) -> str | None:
+    """The valid word that a misspelt one may mean, if any is near."""
+    return next(iter(difflib.get_close_matches(word, sorted(valid), n=1, cutoff=0.6)), None)
+
+
 def nearest(word: str, valid: Iterable[str]) -> str:
     """A hint that names the valid word nearest to a misspelt one, or lists them all."""
     choices = sorted(valid)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean '{close[0]}'?"
-    return f"Valid: {', '.join(choices)}."
+    close = closest(word, choices)
+    return f"Did you mean '{close}'?" if close else f"Valid: {', '.join(choices)}."
 
 
 def counted(number: int, noun: str) -> str:

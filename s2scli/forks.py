@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -17,6 +19,9 @@ from s2scli.process import no_interrupts
 
 CAN_FORK = sys.platform == "linux"
 """Elsewhere there is no fork, or system libraries do not survive it."""
+
+_PARENT_DEATH_SIGNAL = 1
+"""Of ``prctl``."""
 
 
 class Fork:
@@ -38,7 +43,9 @@ class Fork:
         self._pipe, theirs = context.Pipe()
         # A copy has all that is open here, and its pipe only ends when nobody has the other end of it.
         ours = [fork._pipe for fork in (*others, self)]
-        self._process = context.Process(target=_serve, args=(work, settle, theirs, ours), daemon=True)
+        self._process = context.Process(
+            target=_serve, args=(work, settle, theirs, ours, os.getpid()), daemon=True
+        )
         try:
             with no_interrupts():
                 self._process.start()
@@ -103,9 +110,18 @@ def answered(answer: bytes) -> Any:
 
 
 def _serve(
-    work: Callable[[Any], Any], settle: Callable[[], None], pipe: Connection, others: Sequence[Connection]
+    work: Callable[[Any], Any],
+    settle: Callable[[], None],
+    pipe: Connection,
+    others: Sequence[Connection],
+    parent: int,
 ) -> None:
     """Answer until nobody asks any more."""
+    # At once, and not after the work at hand: what the parent had open is open here, and locked.
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
     for other in others:

@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from s2scli.checkpoint import FORMAT, check_format, load_tensors, opened, save_tensors
+from s2scli.checkpoint import FORMAT, check_format
 from s2scli.errors import S2SError
+from s2scli.tensorfiles import load_tensors, opened, save_tensors
 
 _HINT = "It is truncated or damaged: start anew with s2s train --force."
 

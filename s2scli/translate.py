@@ -43,6 +43,7 @@ def translate(options: TranslateOptions, listen: Listener = silent, *, copies: b
     search = SearchOptions.of(options, attention=options.alignments or options.attention_plot is not None)
     # What can be said before the model is loaded, is.
     source = Source(options.input)
+    _check(options)
     if _is_done(options, listen):
         return
     if options.attention_plot is not None:
@@ -90,7 +91,7 @@ def _run(
     """Translate all windows of the source to the file, or to standard output."""
     form, total, number = formatter(options, translator), source.size, 0
     if file is not None:
-        _recount(translator, file.counts)
+        translator.remarkable.recount(file.counts)
     batch_size = options.batch_size or translator.searcher.batch_size(search)
     windows = source.windows(batch_size * WINDOW_BATCHES)
     if file is not None:
@@ -110,7 +111,7 @@ def _run(
             if file is None:
                 sys.stdout.flush()
                 continue
-            file.advance(window, _counts(translator))
+            file.advance(window, translator.remarkable.counts())
             listen(Progress(task="Translating", done=source.position, total=total, unit="bytes"))
     if file is not None and total is not None:
         listen(Progress(task="Translating", done=total, total=total, unit="bytes"))
@@ -130,25 +131,6 @@ def _undone(windows: Iterator[list[str]], file: Partial) -> Iterator[list[str]]:
     file.check()
 
 
-_UNKNOWN = "unknown "
-
-
-def _counts(translator: Translator) -> dict[str, int]:
-    """What a note keeps, for `_tell_what_was_done` after an interruption."""
-    done = translator.remarkable
-    unknown = {f"{_UNKNOWN}{symbol}": n for symbol, n in done.unknown.most_common(100)}
-    return {"split": done.split, "cut": done.cut, **unknown}
-
-
-def _recount(translator: Translator, counts: dict[str, int]) -> None:
-    """Let a translator go on from what a note has kept."""
-    done = translator.remarkable
-    done.split, done.cut = counts.get("split", 0), counts.get("cut", 0)
-    for name, n in counts.items():
-        if name.startswith(_UNKNOWN):
-            done.unknown[name.removeprefix(_UNKNOWN)] = n
-
-
 def _check_uses(options: TranslateOptions) -> None:
     """Refuse a file that is to be two things: one of them would be lost."""
     named = {"--input": options.input, "--output": options.output, "--attention-plot": options.attention_plot}
@@ -161,8 +143,8 @@ def _check_uses(options: TranslateOptions) -> None:
             raise UsageError(f"this is the file of {other} too", where=f"{flag} {path}", hint="Name another.")
 
 
-def _is_done(options: TranslateOptions, listen: Listener) -> bool:
-    """Refuse to replace what exists; with ``--resume``, a whole result is nothing to go on with."""
+def _check(options: TranslateOptions) -> None:
+    """Refuse options that exclude each other, and to replace what exists."""
     if options.resume and options.output is None:
         raise UsageError("only a file can be resumed", where="--resume", hint="Name it with --output.")
     if options.resume and options.attention_plot is not None:
@@ -173,16 +155,19 @@ def _is_done(options: TranslateOptions, listen: Listener) -> bool:
         raise UsageError("--resume goes on and --force starts anew", where="--force", hint=hint)
     _check_uses(options)
     for path in (options.output, options.attention_plot):
-        if path is None or options.force or not path.is_file():
-            continue
-        if not options.resume:
+        if path is not None and path.is_file() and not options.force and not options.resume:
             raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")
-        if not Partial(path, {}).file.exists():
-            find_models(options.run)  # what is not there is an error, whatever is left to do
-            text = f"There is nothing left to do: {path} is there, and nothing says that it was interrupted."
-            listen(Notice(text=f"{text} (It is not compared with the input; --force translates anew.)"))
-            return True
-    return False
+
+
+def _is_done(options: TranslateOptions, listen: Listener) -> bool:
+    """Whether ``--resume`` finds a whole result, which is nothing to go on with."""
+    path = options.output
+    if not options.resume or path is None or not path.is_file() or Partial(path, {}).file.exists():
+        return False
+    find_models(options.run)  # what is not there is an error, whatever is left to do
+    text = f"There is nothing left to do: {path} is there, and nothing says that it was interrupted."
+    listen(Notice(text=f"{text} (It is not compared with the input; --force translates anew.)"))
+    return True
 
 
 def _loaded(options: TranslateOptions, listen: Listener) -> tuple[Translator, str]:

@@ -17,6 +17,10 @@ Place = tuple[int, int]
 """The number of a line in the window, and that of the piece in the line."""
 
 
+_UNKNOWN = "unknown "
+"""Before a symbol among `Remarkable.counts`."""
+
+
 @dataclass(kw_only=True)
 class Remarkable:
     """What was done to lines that whoever reads their translations must know.
@@ -35,6 +39,18 @@ class Remarkable:
         """Count in what was done to other lines."""
         self.split, self.cut = self.split + other.split, self.cut + other.cut
         self.unknown.update(other.unknown)
+
+    def counts(self) -> dict[str, int]:
+        """The same as plain numbers, for `recount`; of unknown symbols the most frequent."""
+        unknown = {f"{_UNKNOWN}{symbol}": n for symbol, n in self.unknown.most_common(100)}
+        return {"split": self.split, "cut": self.cut, **unknown}
+
+    def recount(self, counts: Mapping[str, int]) -> None:
+        """Go on from what `counts` gave."""
+        self.split, self.cut = counts.get("split", 0), counts.get("cut", 0)
+        for name, n in counts.items():
+            if name.startswith(_UNKNOWN):
+                self.unknown[name.removeprefix(_UNKNOWN)] = n
 
     def told(self, longest: int, if_cut: str) -> Iterator[str]:
         """The same in words.

@@ -14,6 +14,7 @@ from test_model import KINDS, batch, make
 from s2scli import checkpoint
 from s2scli.errors import S2SError
 from s2scli.segmentation import Segmentation
+from s2scli.tensorfiles import load_tensors, save_tensors
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import Translator
 
@@ -27,7 +28,7 @@ def test_saved_and_loaded_gives_the_same_logits_bit_for_bit(
     info = checkpoint.ModelInfo(model=model.config, max_source_length=9)
     checkpoint.save_weights(tmp_path, model)
     loaded = type(model)(info.model).eval()
-    tensors, _ = checkpoint.load_tensors(tmp_path / "model.safetensors")
+    tensors, _ = load_tensors(tmp_path / "model.safetensors")
     checkpoint.load_weights(loaded, tensors, tmp_path)
     with torch.no_grad():
         one, other = (m.log_probabilities(m.vectors(batch())[0]) for m in (model, loaded))
@@ -154,9 +155,9 @@ def test_no_model_where_one_is_looked_for(prepared: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(trained: Path, tmp_path: Path, value: float) -> None:
     folder = broken(trained, tmp_path)
-    tensors, metadata = checkpoint.load_tensors(folder / "model.safetensors")
+    tensors, metadata = load_tensors(folder / "model.safetensors")
     tensors["output.bias"][3] = value
-    checkpoint.save_tensors(folder / "model.safetensors", tensors, metadata)
+    save_tensors(folder / "model.safetensors", tensors, metadata)
     with pytest.raises(S2SError, match=r"'output\.bias' holds values that are no numbers") as caught:
         checkpoint.load_model(folder)
     assert caught.value.where == str(folder / "model.safetensors")

@@ -134,7 +134,7 @@ def alive(process: int) -> bool:
 
 
 def until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 50
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -158,6 +158,26 @@ def translating(trained: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[
             yield process, [int(child) for child in children.read_text().split()]
         finally:
             process.kill()
+
+
+def test_copies_end_with_their_parent_in_the_middle_of_their_work(tmp_path: Path) -> None:
+    code = """
+import os, sys, time
+from dataclasses import replace
+from s2scli.runtime import set_up
+from s2scli.workers import Workers
+def work(item):
+    os.write(1, f"{os.getpid()}\\n".encode())
+    time.sleep(100)
+with Workers(replace(set_up("cpu", "fp32", None), threads=2), work, copies=True) as pool:
+    pool.begin(range(30))[0]()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        children = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+        process.wait()
+        until(lambda: not any(alive(child) for child in children))
 
 
 def test_copies_end_with_the_command_that_is_killed(trained: Path, tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from conftest import quiet, run_s2s
 
-from s2scli import translate
 from s2scli.errors import S2SError
 from s2scli.events import Event, Notice
 from s2scli.partial import Partial, partial
@@ -247,7 +246,7 @@ def test_what_was_unknown_before_an_interruption_is_told_after_it(
     translator = Translator.load(trained, precision="fp32", threads=1)
     translator.translate(["a zzz b", "yyy zzz"])
     assert translator.remarkable.unknown == {"zzz": 2, "yyy": 1}
-    counts = translate._counts(translator)
+    counts = translator.remarkable.counts()
     monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
     first = Partial(tmp_path / "out", {})
     first.open(resume=False, force=False)
@@ -255,7 +254,7 @@ def test_what_was_unknown_before_an_interruption_is_told_after_it(
     first.leave()
     with partial(tmp_path / "out", {}, resume=True, force=False) as file:
         other = Translator.load(trained, precision="fp32", threads=1)
-        translate._recount(other, file.counts)
+        other.remarkable.recount(file.counts)
         file.skip(["a zzz b", "yyy zzz"])
     assert other.remarkable.unknown == translator.remarkable.unknown
 

@@ -117,15 +117,22 @@ class _Peak:
         self._thread.start()
 
     def _look(self) -> None:
+        # What is shared takes the system long to find out, and the processes wait meanwhile.
+        rarely = time.monotonic() + 1.0
         while not self._ended.wait(0.02):
             # The files go with the process.
             with contextlib.suppress(OSError):
-                found = _number("VmHWM", self._process / "status")
-                children = (self._process / "task" / self._process.name / "children").read_text().split()
-                if children:
-                    every = [self._process, *(self._process.with_name(child) for child in children)]
-                    found = max(found, sum(_number("Pss", one / "smaps_rollup") for one in every))
-                self._kilobytes = max(self._kilobytes, found)
+                self._kilobytes = max(self._kilobytes, _number("VmHWM", self._process / "status"))
+                if time.monotonic() > rarely:
+                    rarely = time.monotonic() + 1.0
+                    every = [self._process, *self._children()]
+                    self._kilobytes = max(
+                        self._kilobytes, sum(_number("Pss", p / "smaps_rollup") for p in every)
+                    )
+
+    def _children(self) -> list[Path]:
+        listed = (self._process / "task" / self._process.name / "children").read_text()
+        return [self._process.with_name(child) for child in listed.split()]
 
     def stop(self) -> float:
         """Megabytes."""
