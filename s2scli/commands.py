@@ -45,7 +45,7 @@ def run_translate(options: Any, listen: Listener) -> None:
         from s2scli.translate import translate
     own_process()
 
-    translate(options, listen, copies=True)
+    translate(options, listen)
 
 
 def run_score(options: Any, listen: Listener) -> None:

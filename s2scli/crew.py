@@ -8,8 +8,8 @@ import signal
 import threading
 import traceback
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -18,7 +18,7 @@ from s2scli.config import TrainOptions
 from s2scli.errors import S2SError
 from s2scli.events import Event, Listener, Notice, TrainingEnded
 from s2scli.meter import Stop
-from s2scli.process import no_interrupts, own_process
+from s2scli.process import own_process
 from s2scli.several import Failed, OfSeed
 from s2scli.train import train
 from s2scli.wording import explain
@@ -129,7 +129,7 @@ class Crew:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=_work, args=(options, theirs, core), name=f"seed {options.seed}")
-        with no_interrupts():
+        with _no_interrupts():
             process.start()
         theirs.close()
         self.running[ours] = _Child(seed=options.seed, process=process, core=core)
@@ -156,6 +156,22 @@ class Crew:
             error = _killed(child.process.exitcode or 0)
             self.outcomes[child.seed] = error
             self.listen(OfSeed(seed=child.seed, event=Failed(what=error.what)))
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Let a process that is started here hear nothing of Ctrl-C; it is the parent that tells it to stop.
+
+    Otherwise Ctrl-C would reach it twice, or while it is still loading, which ends in a traceback.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _killed(code: int) -> S2SError:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import signal
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 _KEPT_MEMORY = {-1: 1 << 30, -2: 64 << 20, -3: 1 << 30}
 """Of ``mallopt``, bytes: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD."""
@@ -29,19 +27,3 @@ def keep_memory() -> None:
         tune = ctypes.CDLL(None).mallopt
         for parameter, size in _KEPT_MEMORY.items():
             tune(parameter, size)
-
-
-@contextmanager
-def no_interrupts() -> Iterator[None]:
-    """Let a process that is started here hear nothing of Ctrl-C; it is the parent that tells it to stop.
-
-    Otherwise Ctrl-C would reach it twice, or while it is still loading, which ends in a traceback.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

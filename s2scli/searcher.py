@@ -18,8 +18,8 @@ from s2scli.model import (
     sample_search,
 )
 from s2scli.model.batch import pad
-from s2scli.model.cells import Cells
 from s2scli.model.ensemble import Ensemble, Searchable
+from s2scli.model.grid import Grid
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
 from s2scli.runtime import Runtime, exponentials
@@ -135,13 +135,13 @@ class Searcher:
             ids, lengths = (tensor.to(device) for tensor in pad(sources[begin : begin + batch_size]))
             wanted, counts = (tensor.to(device) for tensor in pad([ids for many in batch for ids in many]))
             places = [i * columns + j for i, many in enumerate(batch) for j in range(len(many))]
-            cells = Cells(
+            grid = Grid(
                 shape=(len(batch), columns), taken=torch.tensor(places, dtype=torch.int64, device=device)
             )
-            found = forced_search(self.stepper, self.stepper.start(ids, lengths), wanted, counts, cells)
+            found = forced_search(self.stepper, self.stepper.start(ids, lengths), wanted, counts, grid)
             rows = (tuple(row[:n]) for row, n in zip(found.tolist(), counts.tolist(), strict=True))
             return [[next(rows) for _ in many] for many in batch]
 
-        with Workers(self.runtime, score) as workers:
-            for scores in workers.begin(range(0, len(sources), batch_size)):
+        with Workers(self.runtime) as workers:
+            for scores in workers.begin(score, range(0, len(sources), batch_size)):
                 yield from scores()

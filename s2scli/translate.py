@@ -26,13 +26,12 @@ if TYPE_CHECKING:
     from s2scli.pictures import AttentionPictures
 
 
-def translate(options: TranslateOptions, listen: Listener = silent, *, copies: bool = False) -> None:
+def translate(options: TranslateOptions, listen: Listener = silent) -> None:
     """Translate a file or standard input to a file or standard output.
 
     Args:
         options: See ``s2s translate --help``.
         listen: Told warnings and progress.
-        copies: Whether copies of this process may share the work; see `Translator.windows`.
 
     Raises:
         S2SError: No model, an input that cannot be read, an output that is in the way.
@@ -71,7 +70,7 @@ def translate(options: TranslateOptions, listen: Listener = silent, *, copies: b
                 partial(options.output, settings, resume=options.resume, force=options.force, listen=listen)
             )
         with settled():
-            _run(options, search, translator, source, file, pictures, listen, copies=copies)
+            _run(options, search, translator, source, file, pictures, listen)
     if pictures is not None:
         pictures.draw(listen)
     _tell_what_was_done(translator, source, listen)
@@ -85,8 +84,6 @@ def _run(
     file: Partial | None,
     pictures: AttentionPictures | None,
     listen: Listener,
-    *,
-    copies: bool,
 ) -> None:
     """Translate all windows of the source to the file, or to standard output."""
     form, total, number = formatter(options, translator), source.size, 0
@@ -96,7 +93,7 @@ def _run(
     windows = source.windows(batch_size * WINDOW_BATCHES)
     if file is not None:
         number, windows = file.lines, _undone(windows, file)
-    translated = translator.windows(windows, search, batch_size=batch_size, first_line=number, copies=copies)
+    translated = translator.windows(windows, search, batch_size=batch_size, first_line=number)
     with closing(translated):
         for window, found in translated:
             for line, hypotheses in zip(window, found, strict=True):

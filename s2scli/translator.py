@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self
@@ -26,10 +25,6 @@ from s2scli.workers import Workers
 
 WINDOW_BATCHES = 16
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
-
-_Batch = list[tuple[Place, list[int]]]
-"""The sources of a batch, in ids, with what their random draws depend on: the line, and the piece of it."""
-_Workers = Workers[_Batch, list[list[Translation]]]
 
 __all__ = ["WINDOW_BATCHES", "Piece", "SearchOptions", "Translation", "Translator"]
 
@@ -175,7 +170,6 @@ class Translator:
         *,
         batch_size: int,
         first_line: int = 0,
-        copies: bool = False,
     ) -> Generator[tuple[list[str], list[list[Translation]]]]:
         """Windows of lines, in order, each with the n best translations of each of its lines.
 
@@ -185,19 +179,15 @@ class Translator:
         Args:
             batch_size: Sentences that are translated together.
             first_line: Index of the first line, which a random draw depends on.
-            copies: Whether full windows are shared among copies of this process, which is faster than
-                threads, but no use to a program that has threads of its own.
         """
         begun: deque[tuple[list[str], _Begun]] = deque()
         source, error = iter(windows), None
-        # The weights of attention, a tensor of the whole batch, would take longer to send than to compute.
-        copies = copies and not options.attention
-        with Workers(self.runtime, partial(self._search, options), copies=copies) as workers:
+        with Workers(self.runtime) as workers:
             while error is None:
                 try:
                     lines = next(source)
                     if lines:
-                        begun.append((lines, self._begin(workers, lines, batch_size, first_line)))
+                        begun.append((lines, self._begin(workers, lines, options, batch_size, first_line)))
                         first_line += len(lines)
                 except StopIteration:
                     break
@@ -213,21 +203,23 @@ class Translator:
         if error is not None:
             raise error
 
-    def _begin(self, workers: _Workers, lines: list[str], batch_size: int, first_line: int) -> _Begun:
+    def _begin(
+        self, workers: Workers, lines: list[str], options: SearchOptions, batch_size: int, first_line: int
+    ) -> _Begun:
         window = Window(lines, self.tokenizer.source, self.max_source_length)
-        batches = window.batches(batch_size)
-        work = ([((first_line + i, j), window.ids((i, j))) for i, j in batch] for batch in batches)
-        return _Begun(window=window, batches=batches, results=workers.begin(work))
 
-    def _search(self, options: SearchOptions, batch: _Batch) -> list[list[Translation]]:
-        draws, sources = zip(*batch, strict=True)
-        found = self.searcher.search(sources, options, draws)
-        # All texts of a batch at once, and while others search.
-        texts = iter(self.tokenizer.target.decode([h.tokens for best in found for h in best]))
-        return [
-            [_translation(ids, h, next(texts)) for h in best]
-            for ids, best in zip(sources, found, strict=True)
-        ]
+        def search(batch: list[Place]) -> list[list[Translation]]:
+            sources = [window.ids(place) for place in batch]
+            found = self.searcher.search(sources, options, [(first_line + i, j) for i, j in batch])
+            # All texts of a batch at once, and while other threads search.
+            texts = iter(self.tokenizer.target.decode([h.tokens for best in found for h in best]))
+            return [
+                [_translation(ids, h, next(texts)) for h in best]
+                for ids, best in zip(sources, found, strict=True)
+            ]
+
+        batches = window.batches(batch_size)
+        return _Begun(window=window, batches=batches, results=workers.begin(search, batches))
 
     def _end(self, begun: _Begun) -> list[list[Translation]]:
         found: dict[Place, list[Translation]] = {}

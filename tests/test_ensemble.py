@@ -21,8 +21,8 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Progress, silent
 from s2scli.model import Hypothesis, Seq2Seq, beam_search, forced_search, greedy_search, sample_search
 from s2scli.model.batch import pad
-from s2scli.model.cells import Cells
 from s2scli.model.ensemble import Ensemble, mean_probability
+from s2scli.model.grid import Grid
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
 from s2scli.runfolder import members
@@ -93,13 +93,13 @@ def test_a_step_is_the_mean_of_the_members() -> None:
             assert steps[1][1] is None and weights is not None
             torch.testing.assert_close(weights, (steps[0][1] + steps[2][1]) / 2)  # type: ignore[operator]
             # Two hypotheses a sentence, then one sentence fewer, as search does.
-            before = together.members[0].cells.numbers(tokens)
+            before = together.members[0].grid.numbers(tokens)
             keep = torch.arange(len(before) - (t == 1))
-            cells = Cells(shape=(len(keep), 2))
+            grid = Grid(shape=(len(keep), 2))
             rows = before[keep][:, [0, min(1, t)]].flatten()
             tokens = log_p.topk(2, dim=-1).indices[before[keep, 0]].flatten()
-            together = together.select(keep, rows, cells)
-            states = [state.select(keep, rows, cells) for _, _, state in steps]
+            together = together.select(keep, rows, grid)
+            states = [state.select(keep, rows, grid) for _, _, state in steps]
 
 
 def test_without_attention_there_is_none() -> None:
@@ -138,9 +138,9 @@ def test_a_forced_score_is_the_score_of_search(search: str, shortlisted: bool) -
         for rank in range(len(found[0])):
             wanted, counts = pad([h[rank].tokens for h in found])
             again = ensemble.start(ids, lengths, shortlist)
-            cells = Cells.first(counts, 4)
+            grid = Grid.first(counts, 4)
             for row, count, hypotheses in zip(
-                forced_search(ensemble, again, wanted, counts, cells), counts, found, strict=True
+                forced_search(ensemble, again, wanted, counts, grid), counts, found, strict=True
             ):
                 emitted = int(count) - (not hypotheses[rank].complete)
                 assert float(row[:emitted].sum()) == pytest.approx(hypotheses[rank].log_probability, abs=1e-4)

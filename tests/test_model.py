@@ -249,6 +249,42 @@ def test_rows_beyond_the_last_target_do_not_count() -> None:
         torch.testing.assert_close(a.grad, b.grad)
 
 
+def test_gradients_are_those_of_finite_differences() -> None:
+    torch.manual_seed(0)
+    query, keys, values = (torch.randn(2, n, 3, dtype=torch.float64, requires_grad=True) for n in (4, 5, 5))
+    mask = torch.tensor([[True] * 5, [True, True, False, False, False]])
+    assert torch.autograd.gradcheck(dot, (query, keys))
+    assert torch.autograd.gradcheck(lambda *x: attention(*x, mask), (query, keys, values))
+    vectors, weight, bias = (
+        torch.randn(*n, dtype=torch.float64, requires_grad=True) for n in ((4, 3), (7, 3), (7,))
+    )
+    target = torch.tensor([1, 6, 3])
+
+    def loss(*x: torch.Tensor) -> torch.Tensor:
+        return smoothed_cross_entropy(*x, target, 0.1)[0]
+
+    assert torch.autograd.gradcheck(loss, (vectors, weight, bias))
+    # The second derivative is not there, rather than a wrong one.
+    (gradient,) = torch.autograd.grad(2 * loss(vectors, weight, bias), vectors, create_graph=True)
+    with pytest.raises(RuntimeError, match=r"once_differentiable|does not require grad"):
+        gradient.sum().backward()
+
+
+def test_the_loss_may_be_written_into() -> None:
+    weight, bias = torch.randn(7, 3, requires_grad=True), torch.zeros(7, requires_grad=True)
+    smoothed, plain = smoothed_cross_entropy(torch.randn(2, 3), weight, bias, torch.tensor([4, 5]), 0.1)
+    before = float(plain)
+    smoothed += 1
+    assert float(plain) == before
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(0.001, 1 / 256), (0.999, 255 / 256)])
+def test_dropout_at_the_ends_still_drops_some_and_keeps_some(rate: float, expected: float) -> None:
+    torch.manual_seed(0)
+    mask = Dropout(rate, over_time=False).train().mask(torch.empty(400_000))
+    assert float((mask == 0).float().mean()) == pytest.approx(expected, abs=0.001)
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.35])
 def test_dropout_drops_as_many_as_it_says_wherever_they_stand(rate: float) -> None:
     torch.manual_seed(0)

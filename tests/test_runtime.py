@@ -60,13 +60,13 @@ def test_workers_use_the_threads_of_the_runtime_whatever_the_caller_has() -> Non
 
     torch.set_num_threads(1)
     try:
-        with Workers(runtime, work) as workers:
-            assert [result() for result in workers.begin([1])] == [1]
+        with Workers(runtime) as workers:
+            assert [result() for result in workers.begin(work, [1])] == [1]
             assert seen.pop() == here  # a single item has all threads
-            assert [result() for result in workers.begin([1, 2, 3])] == [1, 2, 3]
+            assert [result() for result in workers.begin(work, [1, 2, 3])] == [1, 2, 3]
             assert len(set(seen)) == 2 and here not in seen
             seen.clear()
-            waiting = workers.begin(range(100))
+            waiting = workers.begin(work, range(100))
             assert waiting[0]() == 0
         assert len(seen) < 10  # what had not begun was left
     finally:
@@ -80,9 +80,8 @@ def test_threads_are_bound_to_cores_only_where_they_take_all(monkeypatch: pytest
     monkeypatch.setattr(os, "sched_setaffinity", lambda process, core: bound.append(core), raising=False)
     for threads, expected in ((2, cores), (3, [])):
         bound.clear()
-        runtime = replace(set_up("cpu", "fp32", None), threads=threads)
-        with Workers(runtime, lambda item: time.sleep(0.05)) as workers:
-            for result in workers.begin(range(6)):
+        with Workers(replace(set_up("cpu", "fp32", None), threads=threads)) as workers:
+            for result in workers.begin(lambda item: time.sleep(0.05), range(6)):
                 result()
         assert sorted(bound, key=min) == expected
 
@@ -100,8 +99,8 @@ def test_threads_that_may_not_be_bound_work_all_the_same(
 
     monkeypatch.setattr("s2scli.workers.physical_cores", lambda: [frozenset({0}), frozenset({1})])
     monkeypatch.setattr(os, "sched_setaffinity", bind, raising=False)
-    with Workers(replace(set_up("cpu", "fp32", None), threads=2), lambda i: i) as workers:
-        assert [result() for result in workers.begin([1, 2, 3])] == [1, 2, 3]
+    with Workers(replace(set_up("cpu", "fp32", None), threads=2)) as workers:
+        assert [result() for result in workers.begin(lambda i: i, [1, 2, 3])] == [1, 2, 3]
     assert len(calls) == 2
 
 
@@ -115,14 +114,14 @@ def test_threads_of_a_pool_compute_with_one_thread_each() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
+        with Workers(replace(set_up("cpu", "fp32", None), threads=2)) as workers:
 
-        def work(item: int) -> int:
-            torch.randn(300_000).exp()
-            time.sleep(0.05)
-            return torch.get_num_threads()
+            def work(item: int) -> int:
+                torch.randn(300_000).exp()
+                time.sleep(0.05)
+                return torch.get_num_threads()
 
-        with Workers(replace(set_up("cpu", "fp32", None), threads=2), work) as workers:
-            assert [result() for result in workers.begin(range(4))] == [1] * 4
+            assert [result() for result in workers.begin(work, range(4))] == [1] * 4
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -138,6 +137,6 @@ def test_a_thread_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyP
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", limited)
-    workers = Workers(replace(set_up("cpu", "fp32", None), threads=2), lambda item: item)
+    workers = Workers(replace(set_up("cpu", "fp32", None), threads=2))
     with pytest.raises(RuntimeError, match="new thread"):
-        workers.begin([1, 2, 3])
+        workers.begin(lambda item: item, [1, 2, 3])

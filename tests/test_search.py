@@ -16,7 +16,7 @@ from torch import Tensor
 from s2scli.config import BOS, EOS, PAD
 from s2scli.model import SearchLimits, beam_search, greedy_search, sample_search
 from s2scli.model.batch import pad
-from s2scli.model.cells import Cells
+from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind
 from s2scli.model.search import forbid_repeats
 from s2scli.model.stepper import Stepper
@@ -28,7 +28,7 @@ class Seen:
 
     tokens: Tensor
 
-    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> Seen:
+    def select(self, sentences: Tensor, hypotheses: Tensor, grid: Grid) -> Seen:
         return Seen(self.tokens[hypotheses])
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from s2scli.config import BOS, EOS, ModelConfig
 from s2scli.model import Hypothesis, SearchLimits, beam_search, forced_search, greedy_search
 from s2scli.model.batch import pad
-from s2scli.model.cells import Cells
 from s2scli.model.continuations import continuations, most_probable
+from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind, has_int8, pack
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
@@ -49,8 +49,8 @@ def test_it_makes_the_decoders_step(cell: str, kind: str, feed: str, tabled: boo
             tokens = log_p.topk(2, dim=-1).indices[:, 0]
             keep = torch.arange(len(tokens) - (t == 1))
             parents = torch.zeros(len(keep), 2, dtype=torch.int64)
-            rows = keep.repeat_interleave(2) * fast.cells.shape[1]
-            fast = fast.select(keep, rows, Cells(shape=(len(keep), 2)))
+            rows = keep.repeat_interleave(2) * fast.grid.shape[1]
+            fast = fast.select(keep, rows, Grid(shape=(len(keep), 2)))
             tokens, plain = tokens[keep], plain.select(keep, parents)
 
 
@@ -63,7 +63,7 @@ def test_a_forced_score_is_the_scores_of_search(cell: str, kind: str, feed: str)
         for rank in range(4):
             wanted, counts = pad([h[rank].tokens for h in found])
             forced = forced_search(
-                stepper, stepper.start(ids, lengths), wanted, counts, Cells.first(counts, 4)
+                stepper, stepper.start(ids, lengths), wanted, counts, Grid.first(counts, 4)
             )
             for row, count, hypotheses in zip(forced, counts, found, strict=True):
                 emitted = int(count) - (not hypotheses[rank].complete)
@@ -150,19 +150,19 @@ def test_an_eight_bit_product_is_as_exact_as_its_steps(bound: float | None) -> N
 def test_continuations_are_the_best_of_all(columns: int, k: int) -> None:
     generator = torch.Generator().manual_seed(columns + k)
     live = torch.tensor([[1, 1, 1, 1, 1], [1, 0, 1, 0, 0], [1, 0, 0, 0, 0]], dtype=torch.bool)
-    cells = Cells.where(live)
-    log_p = torch.randn(cells.count, columns, generator=generator)
+    grid = Grid.where(live)
+    log_p = torch.randn(grid.count, columns, generator=generator)
     log_p[0, 7::64] += 5.0  # the largest all in one group
     log_p[1, 5:] = -torch.inf
     total = torch.randn(3, 5, generator=generator).masked_fill(~live, -torch.inf)
-    found = continuations(log_p, total, cells, k)
-    everything = (total.unsqueeze(2) + cells.spread(log_p)).masked_fill(~live.unsqueeze(2), -torch.inf)
+    found = continuations(log_p, total, grid, k)
+    everything = (total.unsqueeze(2) + grid.spread(log_p)).masked_fill(~live.unsqueeze(2), -torch.inf)
     expected, _ = everything.flatten(1).topk(k, dim=1)
     assert torch.equal(found.log_p, expected)
     there = expected > -torch.inf
     where = found.parent * columns + found.token
     assert torch.equal(everything.flatten(1).gather(1, where)[there], expected[there])
-    assert torch.equal(cells.numbers(total).gather(1, found.parent)[there], found.hypothesis[there])
+    assert torch.equal(grid.numbers(total).gather(1, found.parent)[there], found.hypothesis[there])
     assert all(len(set(row.tolist())) == k for row in where[:1])
 
 

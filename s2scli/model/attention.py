@@ -26,14 +26,13 @@ class Score(Protocol):
 
 
 def products(a: Tensor, b: Tensor) -> Tensor:
-    """a[i] @ b[i] for each sentence i; on a CPU in fp32.
+    """a[i] @ b[i] for each sentence i; on a CPU in fp32 at least.
 
     These products are small, and of other shapes in each batch. In bf16 the CPU's library would prepare a
     kernel for each new shape, which takes longer than the product itself; in fp32 it has nothing to prepare.
     """
-    if a.device.type == "cpu":
-        return torch.bmm(a.float(), b.float())
-    return torch.bmm(a.to(b.dtype), b)
+    number = torch.promote_types(a.dtype, torch.float32) if a.device.type == "cpu" else b.dtype
+    return torch.bmm(a.to(number), b.to(number))
 
 
 class _Dot(torch.autograd.Function):
@@ -52,7 +51,7 @@ class _Dot(torch.autograd.Function):
 
 
 def dot(query: Tensor, keys: Tensor) -> Tensor:
-    """e = s·h (Luong et al. 2015, eq. 8, "dot")."""
+    """e = s·h (Luong et al. 2015, section 3.1, "dot")."""
     if not torch.is_grad_enabled():  # in search, where what autograd adds takes longer than the product
         return products(query, keys.transpose(1, 2))
     scores: Tensor = _Dot.apply(query, keys)  # type: ignore[no-untyped-call]
@@ -80,8 +79,8 @@ def attention(
         The attention values a_t (B, Q, v) and the weights α_t (B, Q, S), which sum to
         one over S and are exactly zero on padding.
     """
-    scores = score(query, keys).float().masked_fill(~mask.unsqueeze(1), -math.inf)
-    weights = torch.softmax(scores, dim=-1)
+    scores = score(query, keys).masked_fill(~mask.unsqueeze(1), -math.inf)
+    weights = torch.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
     return products(weights, values).to(values.dtype), weights
 
 
@@ -110,7 +109,8 @@ class Memory:
 class RelativePositions(nn.Module):
     """How far a source token stands from the step that asks: b_k with k = i - t, cut to ±``reach``.
 
-    A bias of the scores alone (Raffel et al. 2020, section 2.1), 0 at first, as if it were not there.
+    A bias of the scores alone, 0 at first, as if it were not there (after Raffel et al. 2020, section 2.1,
+    who have it in self-attention, for distances in buckets).
     """
 
     def __init__(self, reach: int) -> None:
@@ -148,7 +148,7 @@ class AttentionLayer(nn.Module):
     def memory(self, encoded: Tensor, mask: Tensor) -> Memory:
         """Keys and values of the encoder's outputs (B, S, h), computed once per sentence.
 
-        ``general`` (Luong et al. 2015, eq. 8: e = sᵀ W h) and ``additive`` project the keys
+        ``general`` (Luong et al. 2015, section 3.1: e = sᵀ W h) and ``additive`` project the keys
         here, so that a decoding step does not have to.
         """
         keys = encoded if self.project_keys is None else self.project_keys(encoded)
@@ -172,9 +172,10 @@ class AttentionLayer(nn.Module):
     def _content(self, query: Tensor, keys: Tensor) -> Tensor:
         if self.kind == "scaled-dot":
             return scaled_dot(query, keys)
-        if self.project_query is None or self.vector is None:
+        if self.kind in ("dot", "general"):  # of general attention the keys are W h already
             return dot(query, keys)
-        # Additive: e = vᵀ tanh(W s + U h) (Bahdanau et al. 2015, appendix A.1.2).
+        # Additive: e = vᵀ tanh(W s + b + U h) (Bahdanau et al. 2015, appendix A.1.2: of s_{t-1}, without b).
+        assert self.project_query is not None and self.vector is not None
         mixed = torch.tanh(self.project_query(query).unsqueeze(2) + keys.unsqueeze(1))
         scores: Tensor = self.vector(mixed).squeeze(-1)
         return scores

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from s2scli.config import BOS, EOS
-from s2scli.model.cells import Cells
 from s2scli.model.continuations import continuations
+from s2scli.model.grid import Grid
 from s2scli.model.search import History, SearchLimits, StateT, StepModel
 from s2scli.model.trail import NOTHING, Hypothesis, Trail
 
@@ -89,7 +89,8 @@ def beam_search(
     A hypothesis whose EOS is among the best ``beam`` continuations is finished. A sentence leaves
     the batch at its maximum length, or when it has ``beam`` finished hypotheses and no live one has a
     better score than the ``n_best``-th of them. Without the second condition, improbable early ends
-    of one good hypothesis could fill the beam before it comes to its own end.
+    of one good hypothesis could fill the beam before it comes to its own end. A live one that is behind might
+    still overtake them, as a score rises with length where what follows is probable: that is given up.
 
     Args:
         model: Makes the steps.
@@ -105,8 +106,8 @@ def beam_search(
     device = limits.max_lengths.device
     sentences = limits.max_lengths.numel()
     rows = torch.arange(sentences, device=device)
-    cells = Cells.first(rows, beam)
-    state = state.select(rows, rows, cells)
+    grid = Grid.first(rows, beam)
+    state = state.select(rows, rows, grid)
     total = torch.full((sentences, beam), -math.inf, device=device)  # log p, where there is a hypothesis
     total[:, 0] = 0.0
     tokens = torch.full((sentences,), BOS, device=device)
@@ -121,9 +122,9 @@ def beam_search(
         if limits.keep_attention:
             trail.attend(rows, weights)
         log_p = history.allowed(log_p)
-        ending = total + cells.spread(log_p[:, EOS])  # (b, k)
+        ending = total + grid.spread(log_p[:, EOS])  # (b, k)
         log_p[:, EOS].fill_(-math.inf)
-        found = continuations(log_p, total, cells, beam)
+        found = continuations(log_p, total, grid, beam)
         total = found.log_p
         trail.add(rows, found.token, found.parent)
 
@@ -138,8 +139,8 @@ def beam_search(
             finished = finished + ended.sum(-1)
             pool = pool.finish(ending, ended, t - 1, limits.length_penalty)
         limit = longest <= t
-        hopeless = pool.score[:, -1] >= total[:, 0] / t**limits.length_penalty
-        stopped = (finished >= beam) & hopeless | limit | (total[:, 0] == -math.inf)
+        behind = pool.score[:, -1] >= total[:, 0] / t**limits.length_penalty
+        stopped = (finished >= beam) & behind | limit | (total[:, 0] == -math.inf)
         keep = torch.arange(rows.numel(), device=device)
         if stopped.any():
             done = pool.cut(total, t, limits.length_penalty) if limit.any() else pool
@@ -147,9 +148,9 @@ def beam_search(
             keep = (~stopped).nonzero().squeeze(1)
             rows, longest, total, finished = rows[keep], longest[keep], total[keep], finished[keep]
             pool = pool.select(keep)
-        cells = Cells.where(total > -math.inf)
-        hypotheses, tokens = cells.gather(found.hypothesis[keep]), cells.gather(found.token[keep])
-        state = state.select(keep, hypotheses, cells)
+        grid = Grid.where(total > -math.inf)
+        hypotheses, tokens = grid.gather(found.hypothesis[keep]), grid.gather(found.token[keep])
+        state = state.select(keep, hypotheses, grid)
         history.follow(tokens, hypotheses)
     return _read(trail, results, limits.length_penalty)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from s2scli.model.cells import Cells
+from s2scli.model.grid import Grid
 
 _GROUPS = 64
 """Columns are looked through in so many interleaved groups."""
@@ -30,7 +30,7 @@ class Continuations:
     token: Tensor
 
 
-def continuations(log_p: Tensor, total: Tensor, cells: Cells, k: int) -> Continuations:
+def continuations(log_p: Tensor, total: Tensor, grid: Grid, k: int) -> Continuations:
     """The k most probable continuations of each sentence.
 
     The k best columns of a sentence stand in k groups of columns at most, in those with the largest
@@ -39,15 +39,15 @@ def continuations(log_p: Tensor, total: Tensor, cells: Cells, k: int) -> Continu
     Args:
         log_p: Of the next token, (N, V).
         total: Of the hypotheses so far, on the grid (B, c), -inf where there is none.
-        cells: Where the N stand.
+        grid: Where the N stand.
         k: At most c·V.
     """
     grouped = _grouped(log_p)
     groups = grouped.size(2)
-    largest = total.unsqueeze(2) + cells.spread(grouped.amax(dim=1))  # (B, c, groups)
+    largest = total.unsqueeze(2) + grid.spread(grouped.amax(dim=1))  # (B, c, groups)
     best = largest.flatten(1).topk(k, dim=1).indices
     parent, group = best // groups, best % groups
-    hypothesis = cells.numbers(total).gather(1, parent)
+    hypothesis = grid.numbers(total).gather(1, parent)
     few = grouped[hypothesis, :, group]  # (B, k, V / groups)
     candidates = (total.gather(1, parent).unsqueeze(2) + few).flatten(1)
     # Of a model whose weights are no numbers nothing is found, rather than tokens that do not exist.

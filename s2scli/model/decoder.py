@@ -47,7 +47,8 @@ class Bridge(nn.Module):
     """From the encoder's last state to the decoder's first.
 
     ``last`` hands the state itself to every layer, ``linear`` a learnt projection of it
-    (tanh(W h_T + b), Bahdanau et al. 2015, appendix A.2.2), ``zero`` nothing. An LSTM's
+    (tanh(W h_T + b), after Bahdanau et al. 2015, appendix A.2.2, who take the backward half alone and no b),
+    ``zero`` nothing. An LSTM's
     cell starts from the same vector as its hidden state: the one context vector is all
     that passes.
     """

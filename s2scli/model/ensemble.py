@@ -17,7 +17,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from s2scli.model.cells import Cells
+from s2scli.model.grid import Grid
 from s2scli.model.search import StateT, StepModel
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Output, Stepper, StepperState
@@ -42,9 +42,9 @@ class EnsembleState:
         """A member's output layer; which token stands in which column is the same in all."""
         return self.members[0].output
 
-    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> EnsembleState:
-        """The state in which hypothesis i of the new cells goes on with ``hypotheses[i]``."""
-        return EnsembleState(members=tuple(m.select(sentences, hypotheses, cells) for m in self.members))
+    def select(self, sentences: Tensor, hypotheses: Tensor, grid: Grid) -> EnsembleState:
+        """The state in which hypothesis i of the new grid goes on with ``hypotheses[i]``."""
+        return EnsembleState(members=tuple(m.select(sentences, hypotheses, grid) for m in self.members))
 
 
 class Ensemble:

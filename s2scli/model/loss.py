@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from s2scli.model.packed import linear
 
@@ -33,12 +34,13 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         rows, vocab = target.size(0), weight.size(0)
         cast_weight = weight.to(vectors.dtype)
         logits = linear(vectors, cast_weight, bias.to(vectors.dtype))
-        smoothed, plain = torch.zeros(2, device=vectors.device).unbind()
+        number = torch.promote_types(vectors.dtype, torch.float32)
+        smoothed, plain = (torch.zeros((), dtype=number, device=vectors.device) for _ in range(2))
         bias_gradient = torch.zeros_like(bias)
         block = max(1, _BLOCK // vocab) if vectors.device.type == "cpu" else max(1, rows)
         for begin in range(0, rows, block):
             end = min(begin + block, rows)
-            log_p = torch.log_softmax(logits[begin:end], dim=-1, dtype=torch.float32)
+            log_p = torch.log_softmax(logits[begin:end], dim=-1, dtype=number)
             index = target[begin:end].unsqueeze(1)
             nll = -log_p.gather(1, index).sum()
             plain += nll
@@ -62,6 +64,7 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         return smoothed, plain
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         gradient, vectors, weight, bias = ctx.saved_tensors
         scale = outer[0]

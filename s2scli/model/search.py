@@ -16,21 +16,21 @@ import torch
 from torch import Tensor
 
 from s2scli.config import BOS, EOS, PAD
-from s2scli.model.cells import Cells
 from s2scli.model.continuations import most_probable
+from s2scli.model.grid import Grid
 from s2scli.model.trail import Hypothesis, Trail
 
 
 class State(Protocol):
     """The state of N hypotheses for B sentences, opaque to search."""
 
-    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> Self:
+    def select(self, sentences: Tensor, hypotheses: Tensor, grid: Grid) -> Self:
         """Let some sentences and hypotheses go on.
 
         Args:
             sentences: (B',) which sentences, in ascending order.
             hypotheses: (N',) which of the N hypotheses each new one continues.
-            cells: Where the N' stand in the new grid.
+            grid: Where the N' stand in the new grid.
         """
         ...
 
@@ -60,8 +60,8 @@ class SearchLimits:
         length_penalty: a in score = log p / length^a (Wu et al. 2016, section 7, in its simplest form).
         no_repeat_ngram: No run of so many tokens occurs twice (0: allowed).
         threshold: Beam search gives up a hypothesis that is so many nats less probable than the best live
-            one of its sentence (Freitag and Al-Onaizan 2017, section 3.2), which may lose the second best
-            results. None: it is kept as long as it is among the best ``beam``.
+            one of its sentence (Freitag and Al-Onaizan 2017, absolute threshold pruning), which may lose the
+            second best results. None: it is kept as long as it is among the best ``beam``.
         keep_attention: Record the attention weights of each step.
     """
 
@@ -143,7 +143,7 @@ def _one_path(
             lengths[gone] = t - ended[stopped].long()
             keep = (~stopped).nonzero().squeeze(1)
             rows, longest, total, tokens = rows[keep], longest[keep], total[keep], tokens[keep]
-            state = state.select(keep, keep, Cells(shape=(keep.numel(), 1)))
+            state = state.select(keep, keep, Grid(shape=(keep.numel(), 1)))
         history.follow(tokens, keep)
     places = torch.arange(sentences, device=device)
     return trail.read(places, lengths, complete, log_probability, limits.length_penalty)
@@ -176,7 +176,7 @@ def sample_search(
     """Draw each token from the model's distribution, cut and sharpened.
 
     With E_v drawn from the exponential distribution of mean 1, argmax_v (log p_v - log E_v) is v with the
-    probability p_v ("Gumbel-max", Maddison et al. 2014, section 3). Other than where a number falls in the
+    probability p_v ("Gumbel-max", Maddison et al. 2014). Other than where a number falls in the
     sum of all p, this hardly ever depends on the last bit of them, which the rest of a batch may change.
 
     Args:
@@ -184,7 +184,8 @@ def sample_search(
             sentence by itself, so that a draw depends on its sentence alone.
         temperature: Divides the log-probabilities before they are normalised again.
         top_k: Only the k most probable tokens (0: all).
-        top_p: Only the most probable tokens that together hold this mass (Holtzman et al. 2020).
+        top_p: Only the most probable tokens that together hold this mass of the whole distribution, also
+            with ``top_k`` (Holtzman et al. 2020).
     """
 
     def choose(log_p: Tensor, rows: Tensor) -> Tensor:
@@ -203,7 +204,7 @@ def sample_search(
 
 
 def forced_search(
-    model: StepModel[StateT], state: StateT, targets: Tensor, lengths: Tensor, cells: Cells
+    model: StepModel[StateT], state: StateT, targets: Tensor, lengths: Tensor, grid: Grid
 ) -> Tensor:
     """The log-probability of given tokens, by the same steps that a search makes.
 
@@ -212,15 +213,15 @@ def forced_search(
         state: Of B sentences with one empty hypothesis each.
         targets: (N, T) ids, EOS at the end of each row, then padding.
         lengths: (N,) number of ids in each row, EOS included.
-        cells: Which sentence each row belongs to. The products of attention round by the number of columns,
+        grid: Which sentence each row belongs to. The products of attention round by the number of columns,
             though mostly alike from 4 on: in a grid as wide as the beam that has found the targets, even the
             last bits are the same.
 
     Returns:
         log p of each token given those before it, (N, T); 0 on padding.
     """
-    sentences = torch.arange(cells.shape[0], device=targets.device)
-    state = state.select(sentences, cells.sentences(targets), cells)
+    sentences = torch.arange(grid.shape[0], device=targets.device)
+    state = state.select(sentences, grid.sentences(targets), grid)
     previous = torch.full_like(targets[:, 0], BOS)
     found = []
     for t in range(targets.size(1)):

@@ -32,7 +32,7 @@ class Loss:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchState:
-    """What search carries and reorders without looking inside.
+    """What a search on the plain equations carries: other than in `StepperState`, k hypotheses a sentence.
 
     Attributes:
         memory: Of the B sentences.
@@ -80,7 +80,7 @@ class Seq2Seq(nn.Module):
     def reset_parameters(self) -> None:
         """Draw first weights: RNN layers as they say themselves, embeddings with variance 1/e.
 
-        So a tied output layer, too, starts at unit scale.
+        So a tied output layer, too, starts at unit scale. Linear layers have those that torch draws.
         """
         for module in self.modules():
             if isinstance(module, RNNLayer):
@@ -88,7 +88,8 @@ class Seq2Seq(nn.Module):
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5)
                 nn.init.zeros_(module.weight.data[PAD])
-                # Symbols that training never shows: no input at all, rather than a random one.
+                # Symbols that training never shows: at first no input at all, rather than a random one.
+                # Where they are tied, the output layer moves them like all others.
                 nn.init.zeros_(module.weight.data[UNK])
 
     def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
@@ -119,6 +120,7 @@ class Seq2Seq(nn.Module):
     def forward(self, batch: Batch, smoothing: float = 0.0) -> Loss:
         """The loss of the batch's target tokens, padding left out."""
         vectors, _ = self.vectors(batch)
+        # Filled up with rows that do not count: their number is one that kernels are prepared for already.
         useful = vectors.flatten(0, 1).index_select(0, batch.positions)
         useful = self._narrow(filled(self.decoder.dropout(useful.unsqueeze(1)).squeeze(1)))
         target = batch.target.flatten().index_select(0, batch.positions)

@@ -1,6 +1,6 @@
 """A lexical shortlist: only target tokens that are likely for some source token may be emitted.
 
-Jean et al. (2015), section 4.2; L'Hostis et al. (2016). The output layer then has hundreds of
+Jean et al. (2015); L'Hostis et al. (2016). The output layer then has hundreds of
 columns for a sentence; for a batch, what any of its sentences may use.
 """
 

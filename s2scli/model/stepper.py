@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from s2scli.model.cells import Cells
+from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind, Multiply, filled, pack
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
@@ -65,7 +65,7 @@ class StepperState:
         cell: Of each layer (P, h) in fp32; none for a GRU.
         attentional: s̃_{t-1} (P, h), if it is fed to the next step.
         output: The output layer; what it allows is of A sentences.
-        cells: Which of the A sentences each hypothesis belongs to.
+        grid: Which of the A sentences each hypothesis belongs to.
         present: (B,) which of the A sentences are still there; None if all are.
         steps: How many were made.
     """
@@ -77,12 +77,12 @@ class StepperState:
     cell: tuple[Tensor, ...]
     attentional: Tensor | None
     output: Output
-    cells: Cells
+    grid: Grid
     present: Tensor | None = None
     steps: int = 0
 
-    def select(self, sentences: Tensor, hypotheses: Tensor, cells: Cells) -> StepperState:
-        """The state in which hypothesis i of the new cells goes on with ``hypotheses[i]``."""
+    def select(self, sentences: Tensor, hypotheses: Tensor, grid: Grid) -> StepperState:
+        """The state in which hypothesis i of the new grid goes on with ``hypotheses[i]``."""
         keys, values, padding, output = self.keys, self.values, self.padding, self.output
         hypotheses = filled(hypotheses)
         # The order of sentences never changes, they only leave.
@@ -101,7 +101,7 @@ class StepperState:
             cell=tuple(c.index_select(0, hypotheses) for c in self.cell),
             attentional=None if self.attentional is None else self.attentional.index_select(0, hypotheses),
             output=output,
-            cells=cells.among(present, keys.size(0)) if left else cells,
+            grid=grid.among(present, keys.size(0)) if left else grid,
             present=present if left else None,
             steps=self.steps,
         )
@@ -190,7 +190,7 @@ class Stepper:
             cell=() if cell is None else tuple(filled(c.float()) for c in cell),
             attentional=None if first.attentional is None else filled(first.attentional.to(self.dtype)),
             output=output,
-            cells=Cells(shape=(source.size(0), 1)),
+            grid=Grid(shape=(source.size(0), 1)),
         )
 
     def step(self, tokens: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None, StepperState]:
@@ -223,7 +223,7 @@ class Stepper:
             cell=tuple(cells),
             attentional=vectors if self.feed == "input" else None,
             output=state.output,
-            cells=state.cells,
+            grid=state.grid,
             present=state.present,
             steps=state.steps + 1,
         )
@@ -233,10 +233,10 @@ class Stepper:
         """Equations 1-5: decoder states s (P, h) to s̃ (P, h) and α (B, k, S)."""
         if self.attention is None:
             return torch.tanh(self.combine(states).float()).to(self.dtype), None
-        cells, steps = state.cells, range(state.steps, state.steps + 1)
-        scores = self.attention.score(cells.spread(states[: cells.count].float()), state.keys, steps)
+        grid, steps = state.grid, range(state.steps, state.steps + 1)
+        scores = self.attention.score(grid.spread(states[: grid.count].float()), state.keys, steps)
         weights = torch.softmax(scores.add_(state.padding), dim=-1)
-        attended = cells.gather(torch.bmm(weights, state.values), states.size(0))  # Σ α_i (W_a h_i)
+        attended = grid.gather(torch.bmm(weights, state.values), states.size(0))  # Σ α_i (W_a h_i)
         if state.present is not None:
             weights = weights.index_select(0, state.present)
         mixed = self.combine(states, onto=attended.to(self.dtype))
@@ -244,10 +244,10 @@ class Stepper:
 
     def _log_probabilities(self, vectors: Tensor, state: StepperState) -> Tensor:
         """log p(y | s̃) (N, C) for s̃ (P, h)."""
-        output, count = state.output, state.cells.count
+        output, count = state.output, state.grid.count
         logits = output.logits(vectors if self.narrow is None else self.narrow(vectors))[:count]
         if output.allowed is not None:
-            logits.add_(output.allowed.index_select(0, state.cells.sentences(output.allowed)))
+            logits.add_(output.allowed.index_select(0, state.grid.sentences(output.allowed)))
         logits = logits.float()
         # In its own place: the logits are the largest tensor of a step, and another one would be new memory.
         return torch.log_softmax(logits, dim=-1, out=logits)
