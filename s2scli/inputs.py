@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -11,13 +12,28 @@ from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Notice
 from s2scli.parallel import Parallel, Part, has_features, parse_columns
+from s2scli.wording import named
 
 SPLITS = ("train", "dev", "test")
 """The sets, in the order of their numbers in `s2scli.selection`."""
 
 
-_TAGS = re.compile(r"[A-Z0-9][\w.+/(){},-]*(;[\w.+/(){},-]+)+")
-"""Features such as ``V;PST``."""
+_TAGS = re.compile(r"[A-Z0-9][\w.+/(){},=-]*([;|][\w.+/(){},=-]+)+")
+"""Features such as ``V;PST``, or ``V|PST``."""
+_HEADS = {
+    "word",
+    "lemma",
+    "form",
+    "source",
+    "target",
+    "src",
+    "tgt",
+    "pron",
+    "pronunciation",
+    "features",
+    "tags",
+}
+"""What the first row of a table holds that names its columns."""
 _ROWS_SEEN = 3
 """Rows of a table that are looked at for features; the first may name its columns."""
 
@@ -53,11 +69,21 @@ def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Paral
 
 
 def _hint_at_features(options: PreprocessOptions, listen: Listener) -> None:
-    """Say so if the first rows of a table seem to hold features that nothing reads as such."""
-    if not options.train or options.sets("columns"):
+    """Say so if the first rows of a table seem to hold something else than what they are read as."""
+    if not options.train:
         return
-    for line in islice(Lines(options.train[0], replace_invalid=True), _ROWS_SEEN):
-        fields = line.split("\t")
+    rows = [line.split("\t") for line in islice(Lines(options.train[0], replace_invalid=True), _ROWS_SEEN)]
+    columns = parse_columns(options.columns)
+    numbered = [column - 1 for column in columns if isinstance(column, int)]
+    if rows and len(numbered) == len(columns) and {field.strip().lower() for field in rows[0]} <= _HEADS:
+        text = (
+            f"The first row looks like names of columns and is read as a pair; --columns {','.join(rows[0])}"
+        )
+        listen(Notice(text=f"{text} (those that you want, in order) leaves it out", warning=True))
+    if options.sets("columns"):
+        _check_features(rows, numbered, listen)
+        return
+    for fields in rows:
         found = [i for i in (1, 2) if len(fields) > 2 and _TAGS.fullmatch(fields[i])]
         if found:
             column, taken, right = (
@@ -69,6 +95,30 @@ def _hint_at_features(options: PreprocessOptions, listen: Listener) -> None:
                 f"The {column} column, such as {fields[found[0]]}, {taken}; --columns {right} takes it for "
                 "features"
             )
+            listen(Notice(text=text, warning=True))
+            return
+    if rows and all(len(fields) > 2 for fields in rows):
+        text = (
+            f"Columns beyond the second, such as {named(rows[-1][2])}, are not read; --columns chooses others"
+        )
+        listen(Notice(text=text, warning=True))
+
+
+def _check_features(rows: Sequence[Sequence[str]], columns: Sequence[int], listen: Listener) -> None:
+    """Say so if the column that is named for features seems to be none, or to hold one tag only."""
+    for fields in rows:
+        if len(columns) < 3 or len(fields) <= max(columns):
+            continue
+        target, tags = fields[columns[1]], fields[columns[2]]
+        if _TAGS.fullmatch(target) and not _TAGS.fullmatch(tags):
+            text = (
+                f"Column {columns[1] + 1} looks like features, such as {target}, and is taken for the target"
+            )
+            listen(Notice(text=text, warning=True))
+            return
+        if _TAGS.fullmatch(tags) and ";" not in tags:
+            better = tags.replace("|", ";")
+            text = f"Features are separated by semicolons: {tags} is a single one. Write {better}"
             listen(Notice(text=text, warning=True))
             return
 

@@ -50,6 +50,7 @@ HANGUL = 0.1
 _UNSPACED = re.compile(
     "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U0003ffff]"
 )
+_SPACES = re.compile(" +")
 _HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7a3]")
 _ENDING = re.compile(r"[.!?…。！？।]$")
 _MARKS = re.compile("[\u0300-\u036f\u02b0-\u02ff]")
@@ -64,21 +65,23 @@ class SideStatistics:
 
     def __init__(self, separator: str = " ") -> None:
         self.separator = separator
-        self.lines = self.single = self.several = self.ended = self.double = 0
+        self.lines = self.single = self.several = self.ended = self.odd = 0
         self.characters = self.unspaced = self.hangul = self.neither = 0
+        self.separated = 0
         self.lengths: Counter[int] = Counter()
         self.symbols: Counter[str] = Counter()
         self.distinct: set[str] = set()
 
     def add(self, lines: Sequence[str]) -> None:
         """Count lines."""
-        for line in filter(str.strip, lines):
+        for line in filter(None, map(str.strip, lines)):
             parts = line.split()
             self.lines += 1
             self.single += len(parts) == 1
             self.several += len(parts) > 1
-            self.double += len(parts) != line.count(" ") + 1
+            self.odd += len(parts) != len(_SPACES.split(line))
             self.ended += bool(_ENDING.search(line))
+            self.separated += self.separator in line
             self.characters += len(line)
             self.lengths[len(line)] += 1
             if self.lines <= DISTINCT_LINES:
@@ -105,14 +108,14 @@ class SideStatistics:
         return bool((found <= limits).all())
 
     def are_symbols(self) -> bool:
-        """Whether the lines are symbols of a small inventory with single spaces between."""
+        """Whether the lines are symbols of a small inventory with plain spaces between."""
         tokens = self.symbols.total()
         if not self.lines or not 0 < len(self.symbols) <= INVENTORY:
             return False
         letters = sum(len(_MARKS.sub("", symbol)) * n for symbol, n in self.symbols.items())
         return (
             self.several >= SEVERAL * self.lines
-            and self.double <= 0.01 * self.lines
+            and self.odd <= 0.01 * self.lines
             and tokens >= REPETITION * len(self.symbols)
             and letters <= SYMBOL_LENGTH * tokens
         )

@@ -185,8 +185,8 @@ def _scores(text: Translated, tokenizer: Tokenizer, listen: Listener) -> dict[st
     """Scores of the whole set, by source length, and of each line; which ones, the kind of the model says."""
     plain, references = without_features(text.sources), [text.references]
     unit = unit_of(plain)
-    # Sentences may be split into characters too; of strings a side at least is single words.
-    words = "characters" in (unit, unit_of(text.references))
+    # Sentences may be split into characters too; of strings a side at least is single words or symbols.
+    words = "characters" in (unit, unit_of(text.references)) or tokenizer.target.segmentation.kind == "symbol"
     if words and tokenizer.source.strings and tokenizer.target.strings:
         by_line = "per" if unit_of(text.references) == "words" else "cer"
         metrics: Sequence[str] = ("wer", by_line)

@@ -99,7 +99,7 @@ def score(options: ScoreOptions, listen: Listener = silent) -> dict[str, Any]:
         seed=seed_of_environment() if options.seed is None else options.seed,
     )
     material = gather(options, listen)
-    warn(material, metrics, listen)
+    warn(material, metrics, options.tokenize, listen)
     scores = score_systems(
         material.systems,
         material.references,
@@ -182,7 +182,7 @@ def line_scores(options: ScoreOptions, listen: Listener = silent) -> Iterator[di
     metrics = parse_metrics(options.metrics)
     check_tokenizer(options.tokenize)
     material = gather(options, listen)
-    warn(material, metrics, listen)
+    warn(material, metrics, options.tokenize, listen)
     total = len(material.systems[0])
     for begin in range(0, total, REPORT_EVERY):
         listen(Progress(task="Scoring", done=begin, total=total, unit="lines"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from s2scli.config import Normalization, PreprocessOptions, TokenizerKind, Unit
 from s2scli.errors import UsageError
 from s2scli.events import Listener, Notice
-from s2scli.looks import SINGLE, Look, SideStatistics, look
+from s2scli.looks import INVENTORY, SINGLE, Look, SideStatistics, look
 from s2scli.parallel import Parallel, has_features
 from s2scli.segmentation import CHARACTERS, FORMS, Kind, Segmentation
 
@@ -78,6 +78,10 @@ def choose(options: PreprocessOptions, train: Parallel, listen: Listener) -> Pla
             kinds.append("codepoint" if kind == "character" and side.composite else kind)
         else:
             kinds.append(learner if unit == "subword" else unit)
+    for name, kind, side in zip(("src", "tgt"), kinds, statistics, strict=True):
+        if kind == "symbol" and side.lines and not side.separated and side.symbols.total() < side.characters:
+            text = f"No line holds the separator of --separator-{name}, so that each is one symbol as a whole"
+            listen(Notice(text=text, warning=True))
     if "auto" in units:
         _tell(kinds, statistics, listen)
     forms = _forms(options, kinds, statistics, listen)
@@ -157,7 +161,8 @@ def _tell(kinds: Sequence[Kind], sides: Sequence[SideStatistics], listen: Listen
         return
     texts = []
     for name, kind, side in zip(("source", "target"), kinds, sides, strict=True):
-        size = f" ({len(side.symbols)} different)" if kind == "symbol" else ""
+        many = f"more than {INVENTORY}" if len(side.symbols) > INVENTORY else len(side.symbols)
+        size = f" ({many} different)" if kind == "symbol" else ""
         texts.append(f"{_NAMES[kind]}{size} on the {name}")
     same = f"{_NAMES[kinds[0]]} on both sides" if kinds[0] == kinds[1] else " and ".join(texts)
     listen(Notice(text=f"Taken for short strings: {same}. --unit-src and --unit-tgt choose otherwise"))

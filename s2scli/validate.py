@@ -18,6 +18,7 @@ from s2scli.errors import counted
 from s2scli.events import Listener, Notice
 from s2scli.model import Seq2Seq
 from s2scli.runtime import Runtime
+from s2scli.scoring.units import same_string
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 from s2scli.translation import LENGTH_RATIO
@@ -123,7 +124,7 @@ class Validator:
         hypotheses = translator.translate(self.sources, beam=self.options.validate_beam)
         shown = range(0, len(self.sources), max(1, len(self.sources) // max(1, self.options.samples)))
         samples = [(self.sources[i], self.references[i], hypotheses[i]) for i in shown]
-        exact = sum(h.rstrip() == r.rstrip() for h, r in zip(hypotheses, self.references, strict=True))
+        exact = sum(map(same_string, hypotheses, self.references))
         return Validation(
             loss=loss,
             bleu=sacrebleu.corpus_bleu(hypotheses, [self.references], force=True).score,

@@ -70,6 +70,8 @@ class Remarkable:
             shown = ", ".join(f"{named(symbol)} ({n:,})" for symbol, n in self.unknown.most_common(5))
             more = ", …" if len(self.unknown) > 5 else ""
             yield f"Source symbols that are not in the vocabulary: {shown}{more}. Each was read as unknown."
+            if any("\t" in symbol for symbol in self.unknown):
+                yield "Some lines hold more columns than the model reads: source, and features if it has any."
 
 
 class Window:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from s2scli.config import SPECIAL_IDS
-from s2scli.errors import S2SError
+from s2scli.errors import S2SError, counted
 from s2scli.files import os_error
 
 
@@ -78,7 +78,8 @@ def explain(error: Exception, command: str) -> S2SError:
     """Any other exception in words."""
     text = str(error)
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if memory or "can't allocate memory" in text or "CUDA out of memory" in text:
+    short = ("can't allocate memory", "CUDA out of memory", "could not create a primitive")
+    if memory or any(words in text for words in short):
         return S2SError("there is not enough memory for this", hint=_LESS_MEMORY.get(command))
     if isinstance(error, OSError) and error.errno is not None:
         return os_error(error)
@@ -92,7 +93,7 @@ def explain(error: Exception, command: str) -> S2SError:
 
 _LEFT_OUT = {
     "blank": "blank on a side",
-    "ratio": "with sides of very different length",
+    "ratio": "with sides of very different length (--max-ratio)",
     "overlap": "with a source of the dev or test set",
     "duplicate": "repeated",
     "too_long": "too long",
@@ -142,7 +143,7 @@ def _tokenizer_facts(facts: dict[str, Any], unknown: dict[str, Any]) -> list[tup
         text = f"{units[0]}, vocabularies of {sizes[0]:,} (source) and {sizes[1]:,} (target)"
     rows = [("tokenizer", text)]
     if facts["features"]:
-        rows.append(("features", f"{facts['tags']:,} different tags"))
+        rows.append(("features", f"{counted(facts['tags'], 'different tag')}"))
     if any(closed):
         missing = [
             f"{found['tokens']:,} on the {name} {side}"

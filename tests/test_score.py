@@ -401,6 +401,32 @@ def test_text_that_looks_tokenised(files: Path) -> None:
     assert notice.warning and notice.text.startswith("tokens: 100 lines or more end in a full stop")
 
 
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "options", "said"),
+    [
+        ("walked\n", "walked\n", {"metrics": "bleu"}, "Most references have no spaces"),
+        ("walked\n", "walked\n", {"metrics": "bleu", "tokenize": "char"}, None),
+        ("walked\n", "walked\n", {"metrics": "wer"}, None),
+        (
+            "é\n",
+            "e\u0301\n",
+            {"metrics": "wer"},
+            "strings: lines that differ from a reference in their Unicode",
+        ),
+        ("é\n", "è\n", {"metrics": "wer"}, None),
+    ],
+)
+def test_what_a_reader_of_the_scores_must_know(
+    reference: str, hypothesis: str, options: dict[str, str], said: str | None, files: Path
+) -> None:
+    (files / "strings").write_text(hypothesis * 3, encoding="utf-8")
+    (files / "right").write_text(reference * 3, encoding="utf-8")
+    heard: list[Event] = []
+    score(ScoreOptions(hypotheses=hyp("strings"), ref=hyp("right"), **options), heard.append)
+    told = [e.text for e in heard if isinstance(e, Notice) and e.warning]
+    assert len(told) == (said is not None) and (said is None or told[0].startswith(said))
+
+
 @pytest.mark.parametrize(("text", "warned"), [("a|b|c\n", True), ("a b c\n", False), ("a\n", False)])
 def test_symbols_that_nothing_separates(text: str, warned: bool, files: Path) -> None:
     (files / "strings").write_text(text * 3)

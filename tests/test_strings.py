@@ -447,19 +447,46 @@ def test_a_string_somewhat_longer_than_any_in_training_is_not_cut(translator: Tr
     ("rows", "said"),
     [
         (["walk\twalked\tV;PST"], "third column, such as V;PST, is not read; --columns 1,2,3"),
-        (["lemma\tform\ttags", "walk\twalked\tV;PST"], "third column, such as V;PST"),
+        (["Lemma\tform\ttags", "walk\twalked\tV;PST"], "third column, such as V;PST"),
+        (["walk\twalked\tV|PST"], "such as V|PST, is not read"),
         (["walk\twalked\tV;PRS;NOM(3,SG)"], "such as V;PRS;NOM(3,SG), is not read"),
         (["walk\tV;PST\twalked"], "second column, such as V;PST, is taken for the target; --columns 1,3,2"),
-        (["walk\twalked\tnoun"], None),
+        (["walk\twalked\tnoun"], "Columns beyond the second, such as noun, are not read"),
+        (["word\tpron", "walk\tw ɔ k"], "The first row looks like names of columns and is read as a pair"),
+        (["word\tw ɜː d", "walk\tw ɔ k"], None),
+        (["walk\twalked\tnoun", "a\tb"], None),
         (["a\tb"], None),
     ],
 )
 def test_features_that_nothing_reads_are_noticed(rows: list[str], said: str | None, tmp_path: Path) -> None:
-    (tmp_path / "t.tsv").write_text("".join(row + "\n" for row in rows))
+    heard = noticed(rows, tmp_path)
+    assert len(heard) == (said is not None) + rows[0].startswith("Lemma")
+    assert said is None or said in heard[-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "said"),
+    [
+        (["walk\tV;PST\twalked"], "1,2,3", "Column 2 looks like features, such as V;PST, and is taken for"),
+        (["walk\twalked\tV|PST"], "1,2,3", "V|PST is a single one. Write V;PST"),
+        (["walk\tV;PST\twalked"], "1,3,2", None),
+        (["walk\twalked\tV"], "1,2,3", None),
+        (["word\tform", "walk\twalked"], "word,form", None),
+        (["word\tform", "walk\twalked"], "2,1", "The first row looks like names of columns"),
+    ],
+)
+def test_columns_that_are_something_else_are_noticed(
+    rows: list[str], columns: str, said: str | None, tmp_path: Path
+) -> None:
+    heard = noticed(rows, tmp_path, columns=columns)
+    assert len(heard) == (said is not None) and (said is None or said in heard[0])
+
+
+def noticed(rows: list[str], folder: Path, **options: str) -> list[str]:
+    (folder / "t.tsv").write_text("".join(row + "\n" for row in rows))
     heard: list[str] = []
-    find_inputs(PreprocessOptions(train=(tmp_path / "t.tsv",)), lambda event: heard.append(event.text))
-    assert len(heard) == (said is not None)
-    assert said is None or said in heard[0]
+    find_inputs(PreprocessOptions(train=(folder / "t.tsv",), **options), lambda e: heard.append(e.text))
+    return heard
 
 
 def test_long_targets_of_short_sources_are_not_cut() -> None:

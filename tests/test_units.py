@@ -164,6 +164,31 @@ def test_what_is_given_decides(tmp_path: Path) -> None:
     assert chosen(tmp_path, text, text, unit_src="character") == ("character", "bpe")
 
 
+def test_spaces_around_symbols_and_between_them_are_no_matter(tmp_path: Path) -> None:
+    words = [f"{w}{i}" for i, w in enumerate(stretched(WORDS_EN))]
+    for change in ("{} ", " {}"):
+        assert chosen(tmp_path, words, [change.format(p) for p in stretched(PHONES)]) == (
+            "character",
+            "symbol",
+        )
+    spaced = [p.replace(" ", "  ") for p in stretched(PHONES)]
+    assert chosen(tmp_path, words, spaced) == ("character", "symbol")
+    assert chosen(tmp_path, [f" {w}" for w in words], stretched(PHONES)) == ("character", "symbol")
+
+
+def test_a_separator_that_no_line_holds_is_told(tmp_path: Path) -> None:
+    words = [f"{w}{i}" for i, w in enumerate(stretched(WORDS_EN))]
+    for separator, told in (("+", True), (".", False)):
+        write_table(
+            tmp_path / "t.tsv",
+            [(w, p.replace(" ", ".")) for w, p in zip(words, stretched(PHONES), strict=True)],
+        )
+        heard: list[Any] = []
+        train = Parallel(parts=[Part(source=tmp_path / "t.tsv", columns="1,2")])
+        choose(PreprocessOptions(separator_tgt=separator), train, heard.append)
+        assert any("No line holds the separator of --separator-tgt" in e.text for e in heard) == told
+
+
 def test_characters_of_many_parts_are_taken_apart(tmp_path: Path) -> None:
     letters, signs = "कखगघचछजझतथदधनपफबभमयरलवशसह", ["", "ा", "ि", "ी", "ु", "ू", "े", "ै", "ो", "ौ"]
     draw = random.Random(1)

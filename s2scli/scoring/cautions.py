@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
+from unicodedata import normalize
+
 from s2scli.events import Listener, Notice
 from s2scli.scoring.material import Material
+from s2scli.scoring.units import unit_of
+
+nfc = partial(normalize, "NFC")
 
 TOKENIZED = 100
 """Lines ending in a full stop that stands apart, from which on sacreBLEU takes text to be tokenised."""
 
 
-def warn(material: Material, metrics: list[str], listen: Listener) -> None:
-    """Say what a reader of the scores must know of the texts."""
+def warn(material: Material, metrics: list[str], tokenize: str | None, listen: Listener) -> None:
+    """Say what a reader of the scores must know of the texts; ``tokenize`` is what was chosen for BLEU."""
     _warn_of_tokens(material, metrics, listen)
     _warn_of_symbols(material, metrics, listen)
     _warn_of_gaps(material, metrics, listen)
+    if tokenize is None:
+        _warn_of_strings(material, metrics, listen)
+    _warn_of_forms(material, metrics, listen)
 
 
 def _warn_of_tokens(material: Material, metrics: list[str], listen: Listener) -> None:
@@ -49,6 +58,31 @@ def _warn_of_gaps(material: Material, metrics: list[str], listen: Listener) -> N
             "out, with --metrics chrf."
         )
         listen(Notice(text=text, warning=True))
+
+
+def _warn_of_strings(material: Material, metrics: list[str], listen: Listener) -> None:
+    """Single words have no n-grams of words."""
+    if "bleu" in metrics and all(unit_of(reference) == "characters" for reference in material.references):
+        text = (
+            "Most references have no spaces, so there are no n-grams of words for BLEU to count. For strings "
+            "choose --metric wer,cer, for sentences a tokenizer, such as --tokenize zh."
+        )
+        listen(Notice(text=text, warning=True))
+
+
+def _warn_of_forms(material: Material, metrics: list[str], listen: Listener) -> None:
+    """What looks the same on every screen may be other code points."""
+    for name, lines in zip(material.names, material.systems, strict=True):
+        pairs = zip(lines, *material.references, strict=True)
+        count = sum(
+            line not in of and not (line.isascii()) and nfc(line) in map(nfc, of) for line, *of in pairs
+        )
+        if count:
+            text = (
+                f"{name}: lines that differ from a reference in their Unicode normal form alone: {count:,}. "
+                "They look the same and count as wrong: bring both to one form (NFC) before."
+            )
+            listen(Notice(text=text, warning=True))
 
 
 def _separates(line: str) -> bool:

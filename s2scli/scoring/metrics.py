@@ -72,6 +72,8 @@ def parse_metrics(metrics: str) -> list[str]:
 def _check_name(name: str) -> None:
     if name not in HIGHER_IS_BETTER:
         hint = nearest(name, HIGHER_IS_BETTER)
+        if all(part in HIGHER_IS_BETTER for part in name.split()):
+            hint = f"Separate them by commas: {','.join(name.split())}."
         raise UsageError(f"there is no metric '{name}'", where="--metrics", hint=hint)
 
 

@@ -1,6 +1,6 @@
 """Metrics for short strings such as pronunciations and inflected forms, and which symbols go wrong.
 
-- ``acc``: percent of lines that are exactly a reference.
+- ``acc``: percent of lines that are exactly a reference, but for how much white space stands where.
 - ``wer``: percent of lines that are not, as in the SIGMORPHON shared tasks on grapheme-to-phoneme
   conversion (Gorman et al. 2020, section 4), where a line is one word.
 - ``per``: edits of symbols per hundred symbols of the references (phoneme error rate). Symbols are
@@ -23,7 +23,7 @@ from rapidfuzz.distance import Levenshtein
 from sacrebleu.metrics.base import Metric, Score, Signature
 
 import s2scli
-from s2scli.scoring.units import Unit, split
+from s2scli.scoring.units import Unit, same_string, split
 
 
 class _StringSignature(Signature):
@@ -73,7 +73,7 @@ class Accuracy(StringMetric):
     title, unit = "Acc", "line"
 
     def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: dict[str, Any]) -> list[int]:
-        return [int(hypothesis in ref_kwargs["references"]), 1]
+        return [int(any(same_string(hypothesis, r) for r in ref_kwargs["references"])), 1]
 
 
 class WordErrors(StringMetric):
@@ -82,7 +82,7 @@ class WordErrors(StringMetric):
     title, unit = "WER", "line"
 
     def _compute_segment_statistics(self, hypothesis: str, ref_kwargs: dict[str, Any]) -> list[int]:
-        return [int(hypothesis not in ref_kwargs["references"]), 1]
+        return [int(not any(same_string(hypothesis, r) for r in ref_kwargs["references"])), 1]
 
 
 class SymbolErrors(StringMetric):

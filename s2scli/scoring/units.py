@@ -14,6 +14,11 @@ def unit_of(lines: Iterable[str]) -> Unit:
     return "characters" if counts and 2 * sum(count == 1 for count in counts) > len(counts) else "words"
 
 
+def same_string(hypothesis: str, reference: str) -> bool:
+    """Whether two lines are equal, but for how much white space stands where there is some, or around."""
+    return hypothesis.split() == reference.split()
+
+
 def split(line: str, unit: Unit) -> list[str]:
     """The words (what white space separates) or the characters (code points) of a line."""
     return line.split() if unit == "words" else list(line)
