@@ -419,8 +419,8 @@ def test_text_that_looks_tokenised(files: Path) -> None:
 def test_what_a_reader_of_the_scores_must_know(
     reference: str, hypothesis: str, options: dict[str, str], said: str | None, files: Path
 ) -> None:
-    (files / "strings").write_text(hypothesis * 3, encoding="utf-8")
-    (files / "right").write_text(reference * 3, encoding="utf-8")
+    (files / "strings").write_text(hypothesis * 10, encoding="utf-8")
+    (files / "right").write_text(reference * 10, encoding="utf-8")
     heard: list[Event] = []
     score(ScoreOptions(hypotheses=hyp("strings"), ref=hyp("right"), **options), heard.append)
     told = [e.text for e in heard if isinstance(e, Notice) and e.warning]

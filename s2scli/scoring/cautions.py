@@ -13,6 +13,8 @@ nfc = partial(normalize, "NFC")
 
 TOKENIZED = 100
 """Lines ending in a full stop that stands apart, from which on sacreBLEU takes text to be tokenised."""
+SOME = 10
+"""Lines without spaces, from which on they are not taken for sentences of one word."""
 
 
 def warn(material: Material, metrics: list[str], tokenize: str | None, listen: Listener) -> None:
@@ -62,7 +64,8 @@ def _warn_of_gaps(material: Material, metrics: list[str], listen: Listener) -> N
 
 def _warn_of_strings(material: Material, metrics: list[str], listen: Listener) -> None:
     """Single words have no n-grams of words."""
-    if "bleu" in metrics and all(unit_of(reference) == "characters" for reference in material.references):
+    many = all(len(reference) >= SOME for reference in material.references)
+    if "bleu" in metrics and many and all(unit_of(of) == "characters" for of in material.references):
         text = (
             "Most references have no spaces, so there are no n-grams of words for BLEU to count. For strings "
             "choose --metric wer,cer, for sentences a tokenizer, such as --tokenize zh."
@@ -75,7 +78,7 @@ def _warn_of_forms(material: Material, metrics: list[str], listen: Listener) -> 
     for name, lines in zip(material.names, material.systems, strict=True):
         pairs = zip(lines, *material.references, strict=True)
         count = sum(
-            line not in of and not (line.isascii()) and nfc(line) in map(nfc, of) for line, *of in pairs
+            line not in of and not line.isascii() and nfc(line) in map(nfc, of) for line, *of in pairs
         )
         if count:
             text = (
