@@ -64,11 +64,11 @@ def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Paral
     if has_features(options.columns) and any(part.target for list_ in parts.values() for part in list_):
         what = "a third column, of features, is read from a TSV only"
         raise UsageError(what, where="--columns", hint="Give TSV files with --train, --dev and --test.")
-    _hint_at_features(options, listen)
+    _check_table(options, listen)
     return {s: Parallel(parts=list_, replace_invalid=options.replace_invalid) for s, list_ in found.items()}
 
 
-def _hint_at_features(options: PreprocessOptions, listen: Listener) -> None:
+def _check_table(options: PreprocessOptions, listen: Listener) -> None:
     """Say so if the first rows of a table seem to hold something else than what they are read as."""
     if not options.train:
         return

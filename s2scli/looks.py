@@ -65,9 +65,8 @@ class SideStatistics:
 
     def __init__(self, separator: str = " ") -> None:
         self.separator = separator
-        self.lines = self.single = self.several = self.ended = self.odd = 0
+        self.lines = self.single = self.several = self.ended = self.odd = self.separated = 0
         self.characters = self.unspaced = self.hangul = self.neither = 0
-        self.separated = 0
         self.lengths: Counter[int] = Counter()
         self.symbols: Counter[str] = Counter()
         self.distinct: set[str] = set()

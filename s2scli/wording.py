@@ -78,8 +78,7 @@ def explain(error: Exception, command: str) -> S2SError:
     """Any other exception in words."""
     text = str(error)
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    short = ("can't allocate memory", "CUDA out of memory", "could not create a primitive")
-    if memory or any(words in text for words in short):
+    if memory or "can't allocate memory" in text or "CUDA out of memory" in text:
         return S2SError("there is not enough memory for this", hint=_LESS_MEMORY.get(command))
     if isinstance(error, OSError) and error.errno is not None:
         return os_error(error)

@@ -9,7 +9,7 @@ from s2scli.events import Listener, Notice
 from s2scli.scoring.material import Material
 from s2scli.scoring.units import unit_of
 
-nfc = partial(normalize, "NFC")
+_nfc = partial(normalize, "NFC")
 
 TOKENIZED = 100
 """Lines ending in a full stop that stands apart, from which on sacreBLEU takes text to be tokenised."""
@@ -78,7 +78,7 @@ def _warn_of_forms(material: Material, metrics: list[str], listen: Listener) -> 
     for name, lines in zip(material.names, material.systems, strict=True):
         pairs = zip(lines, *material.references, strict=True)
         count = sum(
-            line not in of and not line.isascii() and nfc(line) in map(nfc, of) for line, *of in pairs
+            line not in of and not line.isascii() and _nfc(line) in map(_nfc, of) for line, *of in pairs
         )
         if count:
             text = (
