@@ -28,6 +28,8 @@ from s2scli.workers import Workers
 
 _FEW_SYMBOLS = 1000
 """Tokens of a vocabulary whose logits cost little beside the rest of a step."""
+_LOGITS = 1 << 23
+"""Numbers in the output of a batch that still fit the processor's caches well enough."""
 _THRESHOLD = 4.0
 """Nats that cost 1.2 % of the translations a change, and no BLEU (docs/experiments.md)."""
 
@@ -59,12 +61,14 @@ class Searcher:
         self._target_vocab = models[0].config.target_vocab
 
     def batch_size(self, options: SearchOptions) -> int:
-        """Sentences that make a batch of some 600 hypotheses, from which on larger ones are hardly faster.
+        """Sentences that make a batch of 640 hypotheses, or of twice as many where their logits are few.
 
-        Four times as many where the output layer is small, as that of strings is.
+        Strings, whose output layer is small, have four times 640.
         """
-        sentences = max(8, min(256, 640 // options.beam))
-        return 4 * sentences if self._target_vocab <= _FEW_SYMBOLS else sentences
+        few = self._target_vocab <= _FEW_SYMBOLS
+        most = 640 if few else max(640, min(1280, _LOGITS // self._target_vocab))
+        sentences = max(8, min(256, most // options.beam))
+        return 4 * sentences if few else sentences
 
     def _threshold(self, options: SearchOptions) -> float | None:
         """What search may give up; left open, next to nothing is lost, and in fp32 nothing at all."""

@@ -23,7 +23,7 @@ from s2scli.translation import LENGTH_RATIO, Piece, SearchOptions, Translation
 from s2scli.window import Place, Remarkable, Window
 from s2scli.workers import Workers
 
-WINDOW_BATCHES = 16
+WINDOW_BATCHES = 8
 """Batches' worth of lines that are read ahead, so that batches hold lines of similar length."""
 
 __all__ = ["WINDOW_BATCHES", "Piece", "SearchOptions", "Translation", "Translator"]
@@ -218,7 +218,7 @@ class Translator:
                 for ids, best in zip(sources, found, strict=True)
             ]
 
-        batches = window.batches(batch_size)
+        batches = window.batches(batch_size, workers.count)
         return _Begun(window=window, batches=batches, results=workers.begin(search, batches))
 
     def _end(self, begun: _Begun) -> list[list[Translation]]:

@@ -52,11 +52,14 @@ class Workers:
 
     Args:
         runtime: What computes. On a GPU one piece of work comes after the other.
+
+    Attributes:
+        count: Most pieces of work that are done at a time.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         # What torch says of the calling thread depends on what others did when it began.
-        self._most = runtime.threads if runtime.device.type == "cpu" else 1
+        self.count = runtime.threads if runtime.device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
         self._context = ExitStack()
 
@@ -79,8 +82,8 @@ class Workers:
             on only then, by the caller with all threads, if nobody else is at work.
         """
         items = list(items)
-        if self._pool is None and min(len(items), self._most) > 1:
-            self._pool = self._context.enter_context(_pool(self._most))
+        if self._pool is None and min(len(items), self.count) > 1:
+            self._pool = self._context.enter_context(_pool(self.count))
         if self._pool is None:
             return [partial(work, item) for item in items]
         return [self._pool.submit(work, item).result for item in items]

@@ -100,6 +100,30 @@ def test_fewer_bits_say_nearly_the_same(kind: Kind, cell: str, values: str, brid
 
 
 @needs_int8
+@pytest.mark.parametrize("tiles", [True, False])
+def test_a_narrower_output_layer_has_the_same_words_as_one_matrix_or_two(
+    tiles: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2scli.model.stepper.has_tiles", lambda: tiles)
+    model = make("lstm", "dot", "none", hidden=64, embedding=32, tie="target")
+    assert model.narrow is not None
+    with torch.no_grad():
+        model.narrow.bias.normal_()
+        model.output.bias.normal_()
+    exact, found = Stepper(model, "fp32"), Stepper(copy.deepcopy(model), "int8")
+    assert (found.narrow is None) is tiles
+    ids, lengths = pad(SOURCES)
+    tokens = torch.full((len(SOURCES),), BOS)
+    with torch.no_grad():
+        few = Shortlist(torch.zeros(23, 1, dtype=torch.int64), torch.tensor([5, 6, 9]), 23)
+        for shortlist in (None, few):
+            expected, log_p = (s.step(tokens, s.start(ids, lengths, shortlist))[0] for s in (exact, found))
+            seen = expected > -torch.inf
+            assert (seen == (log_p > -torch.inf)).all()
+            torch.testing.assert_close(log_p[seen], expected[seen], atol=0.05, rtol=0.0)
+
+
+@needs_int8
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_states_that_a_gru_carries_on_are_within_their_scale(cell: str) -> None:
     # The encoder's layers add up, and its last states are the decoder's first ones.

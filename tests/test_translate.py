@@ -32,6 +32,7 @@ from s2scli.runtime import set_up
 from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
 from s2scli.translator import SearchOptions, Translator
+from s2scli.window import Window
 
 LINES = ["a b c", "", "h g f e", "   ", "b", "c d e f a", "a b c"]
 
@@ -301,6 +302,28 @@ def test_the_next_window_is_begun_before_one_is_given(translator: Translator) ->
     ]
     lines = [line for window, _, _ in seen for line in window]
     assert [text for _, texts, _ in seen for text in texts] == translator.translate(lines, beam=1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "size", "workers", "batches"),
+    [
+        (3, 4, 2, [3]),  # the workers share the steps of a single batch
+        (5, 4, 1, [4, 1]),
+        (5, 4, 2, [2, 2, 1]),
+        (16, 8, 2, [4, 4, 4, 4]),  # full ones would leave a worker waiting at the end
+        (17, 4, 2, [3, 3, 3, 3, 3, 2]),
+        (64, 8, 2, [8] * 8),
+        (9, 8, 4, [3, 3, 3]),
+        (0, 8, 2, []),
+    ],
+)
+def test_batches_are_as_many_for_each_worker(
+    translator: Translator, lines: int, size: int, workers: int, batches: list[int]
+) -> None:
+    window = Window(["a b"] * lines, translator.tokenizer.source, 50)
+    found = window.batches(size, workers)
+    assert [len(batch) for batch in found] == batches
+    assert sorted(place for batch in found for place in batch) == [(i, 0) for i in range(lines)]
 
 
 def test_an_error_in_reading_loses_nothing_before_it(translator: Translator) -> None:

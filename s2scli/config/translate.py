@@ -106,12 +106,12 @@ class TranslateOptions(Options):
 
     batch_size: int | None = option(
         None,
-        "Sentences in a batch.",
+        "Most sentences in a batch.",
         "Machine",
         low=1,
         high=10_000,
         unit="sentences",
-        auto="as many as make some 600 hypotheses, 256 at most; of strings four times that",
+        auto="up to 1,280 hypotheses of 256 sentences, half with many subwords, of strings twice as many",
     )
     device: Device = device_option()
     precision: SearchPrecision = search_precision_option()

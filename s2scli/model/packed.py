@@ -62,6 +62,12 @@ def has_int8() -> bool:
     return there and vnni is not None and bool(vnni())
 
 
+def has_tiles() -> bool:
+    """Whether the processor multiplies 8-bit matrices tile by tile (AMX), in a fraction of the usual time."""
+    tiles = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return tiles is not None and bool(tiles())
+
+
 def pack(weight: Tensor, bias: Tensor | None, kind: Kind, *, bound: float | None = None) -> Multiply:
     """A matrix W (m, k) and a bias (m,), in fp32, ready to be multiplied with.
 
@@ -128,7 +134,7 @@ def _int8(weight: Tensor, bias: Tensor | None, bound: float | None) -> Multiply:
         if (rows := x.size(0)) < _FEWEST:
             onto = onto if onto is None else filled(onto)
             return product(filled(x), steps, add, onto)[:rows]
-        whole_x = torch.add(zero, x, alpha=steps).clamp_(0, 255).to(torch.uint8)
+        whole_x = torch.add(zero, x, alpha=steps).to(torch.uint8)
         given = (whole_x, 1 / steps, _ZERO, laid_out, scales, zeros)
         made = (1.0, 0, torch.float32)
         result: Tensor

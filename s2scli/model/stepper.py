@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from s2scli.model.grid import Grid
-from s2scli.model.packed import Kind, Multiply, filled, pack
+from s2scli.model.packed import Kind, Multiply, filled, has_tiles, pack
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
@@ -141,9 +141,15 @@ class Stepper:
             bound = max(states, outputs[i - 1]) if i else states
             self.layers.append(StepLayer(layer, None if i else embedding, kind, bound))
         self.narrow = None
-        if model.narrow is not None:
-            self.narrow = pack(model.narrow.weight.detach(), model.narrow.bias.detach(), kind, bound=1.0)
         self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
+        if model.narrow is not None:
+            weight, bias = model.narrow.weight.detach(), model.narrow.bias.detach()
+            if kind == "int8" and has_tiles():
+                # Both as one matrix, whose input is bounded: scaling each row by itself would take longer.
+                self._bias = torch.addmv(self._bias, self._weight, bias)
+                self._weight = self._weight @ weight
+            else:
+                self.narrow = pack(weight, bias, kind, bound=1.0)
         self.output = self._columns(None)
 
     def _columns(self, chosen: Tensor | None) -> Output:
@@ -170,9 +176,9 @@ class Stepper:
         if self.attention is not None:
             memory = self.attention.memory(encoded.outputs.float(), encoded.mask)
             keys = memory.keys
-            values = (
-                self.from_value(memory.values.flatten(0, 1).to(self.dtype)).view_as(memory.values).float()
-            )
+            values = memory.values.transpose(0, 1)  # as they lie in memory, so that `flatten` copies nothing
+            projected = self.from_value(values.flatten(0, 1).to(self.dtype))
+            values = projected.view(values.shape).transpose(0, 1).float()
         padding = torch.zeros(encoded.mask.shape, device=source.device)
         output = self.output
         if shortlist is not None:
