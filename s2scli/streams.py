@@ -50,7 +50,7 @@ def open_streams() -> bool:
         encoding, errors, raw = sys.stdout.encoding, sys.stdout.errors, sys.stdout.detach()
         assert isinstance(raw, io.RawIOBase)
         sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=True)
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         # Pages and tables have letters that Latin-1 has not; translations are UTF-8 in any case.
         sys.stdout.reconfigure(errors="replace")
     return mute

@@ -376,6 +376,14 @@ def test_a_closed_stdin_is_an_error(tmp_path: Path) -> None:
     assert run.stderr.startswith(b"error: standard input: it is closed.")
 
 
+def test_scores_in_a_locale_without_letters(tmp_path: Path) -> None:
+    (tmp_path / "h").write_text("a\nb\n")
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = s2s("score", "h", "--ref", "h", "--metrics", "wer", folder=tmp_path, **locale)
+    assert run.returncode == 0, run.stderr
+    assert b"WER" in run.stdout
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
 def test_pages_on_a_screen_without_all_letters(encoding: str) -> None:
     for arguments in (["--help"], ["train", "--help"], []):

@@ -244,3 +244,5 @@ def test_frequency_of_the_rarest_word() -> None:
     letters = count_units(["at\tN;SG", "tak\tN;PL"], single)
     assert letters == {"a": 2, "t": 2, "k": 1}
     assert [b.label for b in by_frequency(single, letters, single, [single], ["acc"])] == ["0", "1"]
+    tagged = ["N dog\tN", "V cat\tN"]  # tags are no words, though there is a word like them
+    assert set(count_units(["dog cat\tN", "dog cat\tV"], tagged)) == {"dog", "cat"}

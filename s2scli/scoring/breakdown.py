@@ -62,10 +62,11 @@ def by_length(
 
 def count_units(training: Iterable[str], sources: Sequence[str]) -> Counter[str]:
     """How often each word of the training source occurs (character, where ``sources`` are single words)."""
-    unit = unit_of(without_features(sources))
+    bare = without_features(sources)
+    unit, tagged = unit_of(bare), bare != list(sources)
     counts: Counter[str] = Counter()
     for line in training:
-        text = line.split("\t", 1)[0] if unit == "characters" else line
+        text = line.split("\t", 1)[0] if tagged or unit == "characters" else line
         counts.update(split(unicodedata.normalize("NFKC", text), unit))
     return counts
 

@@ -7,6 +7,7 @@ from unicodedata import normalize
 
 from s2scli.events import Listener, Notice
 from s2scli.scoring.material import Material
+from s2scli.scoring.metrics import stripped
 from s2scli.scoring.units import unit_of
 
 _nfc = partial(normalize, "NFC")
@@ -43,7 +44,7 @@ def _warn_of_symbols(material: Material, metrics: list[str], listen: Listener) -
     lines = [line.strip() for reference in material.references for line in reference]
     if "per" in metrics and any(len(line) > 1 for line in lines) and not any(map(_separates, lines)):
         text = (
-            "No reference holds white space, so each line counts as one symbol, and PER is WER. Put spaces "
+            "No reference holds white space, so each counts as one symbol. Put spaces "
             "between the symbols, or count characters: --metric cer."
         )
         listen(Notice(text=text, warning=True))
@@ -76,7 +77,7 @@ def _warn_of_strings(material: Material, metrics: list[str], listen: Listener) -
 def _warn_of_forms(material: Material, metrics: list[str], listen: Listener) -> None:
     """What looks the same on every screen may be other code points."""
     for name, lines in zip(material.names, material.systems, strict=True):
-        pairs = zip(lines, *material.references, strict=True)
+        pairs = zip(stripped(lines), *map(stripped, material.references), strict=True)
         count = sum(
             line not in of and not line.isascii() and _nfc(line) in map(_nfc, of) for line, *of in pairs
         )

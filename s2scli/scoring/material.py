@@ -137,7 +137,7 @@ def _given(options: ScoreOptions) -> Material:
     texts = [*options.hypotheses, *options.ref, *([options.src] if options.src else [])]
     texts += options.train_src if options.by_frequency else ()
     if [str(path) for path in texts].count("-") > 1:
-        raise UsageError("standard input can be only one of the files", where="--ref")
+        raise UsageError("standard input can be only one of the files", where="-")
     names = [called(path) for path in options.hypotheses]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError("these hypotheses are named twice", where=twice[0], hint="Name each system once.")

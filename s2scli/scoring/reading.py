@@ -89,7 +89,7 @@ def seed_of_environment() -> int | None:
     text = os.environ.get("SACREBLEU_SEED", str(SEED))
     if text.lower() == "none":
         return None
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 1000):
         raise UsageError(
             f"'{text}' is not a seed", where="SACREBLEU_SEED", hint="Give a whole number, or 'none'."
         )

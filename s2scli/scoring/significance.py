@@ -81,8 +81,9 @@ def p_value(by_chance: NDArray[Any], difference: float, *, ties: bool) -> float:
     Args:
         by_chance: Without their signs.
         difference: The observed one, without its sign.
-        ties: Count those that are as large too, as Riezler and Maxwell do. sacreBLEU does not, which hardly
-            matters to its metrics; but the share of lines that are right has few values, and many ties.
+        ties: Count those that are as large too, as Riezler and Maxwell do. sacreBLEU does not, which matters
+            to its metrics where few lines differ; the share of lines that are right has few values, and
+            many ties.
     """
     larger = by_chance > difference - _ROUNDING if ties else by_chance > difference
     return (int(np.sum(larger)) + 1) / (len(by_chance) + 1)
