@@ -4,7 +4,7 @@
 
 Makes a corpus of random sentences, over half of whose words occur a few times only, runs
 the real `preprocess` on it in a child process and prints what that took. The corpus needs
-about 130 bytes a pair in the temporary folder, and the run folder as much again and half.
+about 105 bytes a pair in the temporary folder, and the run folder as much again and half.
 """
 
 from __future__ import annotations

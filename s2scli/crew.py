@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from s2scli.config import TrainOptions
+from s2scli.cores import own_cores, physical_cores
 from s2scli.errors import S2SError
 from s2scli.events import Event, Listener, Notice, TrainingEnded
 from s2scli.meter import Stop
@@ -22,7 +23,6 @@ from s2scli.process import own_process
 from s2scli.several import Failed, OfSeed
 from s2scli.train import train
 from s2scli.wording import explain
-from s2scli.workers import own_cores, physical_cores
 
 ON_A_GPU = 4
 """Trainings that share a GPU: each keeps a part of it busy, and holds a part of its memory."""

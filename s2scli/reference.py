@@ -156,6 +156,8 @@ def markdown() -> str:
             text = _cell(entry.help)
             if entry.valid:
                 text += f" Valid: {entry.valid}."
+            if entry.repeatable and "repeatable" not in text:
+                text += " Repeatable."
             lines.append(f"| {_typed(entry)} | {text} | {_cell(entry.default)} |")
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"

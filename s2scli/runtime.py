@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from s2scli.config import Device, SearchPrecision
+from s2scli.cores import spread_team
 from s2scli.errors import S2SError
 from s2scli.model.packed import Kind, has_int8
 
@@ -85,6 +86,8 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     kind: Kind = fastest if precision == "auto" else precision
     dtype = torch.bfloat16 if (best if kind == "int8" else kind) == "bf16" else torch.float32
     count = threads or torch.get_num_threads()
+    if chosen.type == "cpu":
+        spread_team(count)
     return Runtime(device=chosen, dtype=dtype, kind=kind, threads=count)
 
 

@@ -173,7 +173,8 @@ class Translator:
     ) -> Generator[tuple[list[str], list[list[Translation]]]]:
         """Windows of lines, in order, each with the n best translations of each of its lines.
 
-        While one is translated the next is read and begun, so that no thread waits at the end of the first.
+        While one is translated the next is read and begun (with many threads, the next few), so that no
+        thread waits at the end of the first.
         An empty window means that the next may take a while: then what has been begun is given before.
 
         Args:
@@ -183,6 +184,7 @@ class Translator:
         begun: deque[tuple[list[str], _Begun]] = deque()
         source, error = iter(windows), None
         with Workers(self.runtime) as workers:
+            ahead = -(-2 * workers.count // WINDOW_BATCHES)
             while error is None:
                 try:
                     lines = next(source)
@@ -193,7 +195,7 @@ class Translator:
                     break
                 except Exception as reading:  # what came before it is not lost
                     lines, error = [], reading
-                while len(begun) > bool(lines):
+                while len(begun) > (ahead if lines else 0):
                     lines_before, one = begun.popleft()
                     yield lines_before, self._end(one)
                 if not lines:
@@ -218,7 +220,7 @@ class Translator:
                 for ids, best in zip(sources, found, strict=True)
             ]
 
-        batches = window.batches(batch_size, workers.count)
+        batches = window.batches(batch_size)
         return _Begun(window=window, batches=batches, results=workers.begin(search, batches))
 
     def _end(self, begun: _Begun) -> list[list[Translation]]:

@@ -12,6 +12,7 @@ from s2scli.longlines import Stretch, cut, joined
 from s2scli.side import SideTokenizer
 from s2scli.translation import Translation
 from s2scli.wording import named
+from s2scli.workers import even_size
 
 Place = tuple[int, int]
 """The number of a line in the window, and that of the piece in the line."""
@@ -98,20 +99,11 @@ class Window:
             else:
                 self.pieces.append([Stretch(ids=ids)])
 
-    def batches(self, size: int, workers: int = 1) -> list[list[Place]]:
-        """All pieces in batches of similar length; the longest first, as they take longest.
-
-        Args:
-            size: Most pieces of a batch.
-            workers: So many batches are translated at a time. Where there is more than one batch, they are
-                as many for each, and rather four for each than full ones, so that none waits for long.
-        """
+    def batches(self, most: int) -> list[list[Place]]:
+        """All pieces in batches of similar length, at most so many in each; first the longest ones."""
         places = [(i, j) for i, pieces in enumerate(self.pieces) for j in range(len(pieces))]
         places.sort(key=lambda place: -len(self.ids(place)))
-        if workers > 1 and len(places) > size:
-            size = min(size, max(-(-size // 2), -(-len(places) // (4 * workers))))
-            for_each = -(-len(places) // (size * workers))
-            size = -(-len(places) // (for_each * workers))
+        size = even_size(len(places), most)
         return [places[begin : begin + size] for begin in range(0, len(places), size)]
 
     def ids(self, place: Place) -> list[int]:

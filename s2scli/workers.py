@@ -8,40 +8,28 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Self, TypeVar
 
 import torch
 
+from s2scli.cores import own_cores
 from s2scli.runtime import Runtime
 
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def physical_cores() -> list[frozenset[int]]:
-    """The cores that this process may use, each as the numbers of its hardware threads."""
-    if not hasattr(os, "sched_getaffinity"):
-        return [frozenset()] * torch.get_num_threads()  # which does not count hardware threads
-    allowed = os.sched_getaffinity(0)
-    cores = set()
-    for cpu in allowed:
-        path = Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings")
-        try:
-            mask = int(path.read_text().replace(",", ""), 16)
-        except (OSError, ValueError):  # not Linux, or hidden from us
-            mask = 0
-        cores.add(frozenset(n for n in allowed if n == cpu or mask >> n & 1))
-    return sorted(cores, key=min)
+def even_size(items: int, most: int) -> int:
+    """Of how many items a batch should be, ``most`` at most, so that no worker waits for long at the end.
 
-
-def own_cores(count: int) -> list[frozenset[int]]:
-    """A core for each of so many at work: left alone, two were seen to share one while another idled.
-
-    Empty where they do not take all cores: on a part of them, another command might be bound to the same.
+    That is as many as leave eight batches, but no less than half of ``most``, and an even number of batches.
+    It does not depend on how many are at work: the shape of a batch can change what rounding decides.
     """
-    cores = physical_cores()
-    return [*cores] if count == len(cores) else [frozenset()] * count
+    if items <= most:
+        return most
+    size = min(most, max(-(-most // 2), -(-items // 8)))
+    pairs = -(-items // (2 * size))
+    return -(-items // (2 * pairs))
 
 
 class Workers:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -11,6 +13,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from s2scli.cores import physical_cores
 from s2scli.model.packed import has_int8
 from s2scli.process import keep_memory
 from s2scli.runtime import has_fast_bf16, keep_kernels, set_up
@@ -76,7 +79,7 @@ def test_workers_use_the_threads_of_the_runtime_whatever_the_caller_has() -> Non
 def test_threads_are_bound_to_cores_only_where_they_take_all(monkeypatch: pytest.MonkeyPatch) -> None:
     bound: list[frozenset[int]] = []
     cores = [frozenset({0, 2}), frozenset({1, 3})]
-    monkeypatch.setattr("s2scli.workers.physical_cores", lambda: cores)
+    monkeypatch.setattr("s2scli.cores.physical_cores", lambda: cores)
     monkeypatch.setattr(os, "sched_setaffinity", lambda process, core: bound.append(core), raising=False)
     for threads, expected in ((2, cores), (3, [])):
         bound.clear()
@@ -97,7 +100,7 @@ def test_threads_that_may_not_be_bound_work_all_the_same(
         if len(calls) >= refused:
             raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr("s2scli.workers.physical_cores", lambda: [frozenset({0}), frozenset({1})])
+    monkeypatch.setattr("s2scli.cores.physical_cores", lambda: [frozenset({0}), frozenset({1})])
     monkeypatch.setattr(os, "sched_setaffinity", bind, raising=False)
     with Workers(replace(set_up("cpu", "fp32", None), threads=2)) as workers:
         assert [result() for result in workers.begin(lambda i: i, [1, 2, 3])] == [1, 2, 3]
@@ -140,3 +143,32 @@ def test_a_thread_that_cannot_be_started_is_an_error(monkeypatch: pytest.MonkeyP
     workers = Workers(replace(set_up("cpu", "fp32", None), threads=2))
     with pytest.raises(RuntimeError, match="new thread"):
         workers.begin(lambda item: item, [1, 2, 3])
+
+
+TEAM = """
+import os, torch
+from pathlib import Path
+from s2scli.runtime import set_up
+torch.set_num_threads({threads})
+tasks, whole = Path("/proc/self/task"), os.sched_getaffinity(0)
+before = set(os.listdir(tasks))
+set_up("cpu", "fp32", {threads})
+team = [os.sched_getaffinity(int(task)) for task in os.listdir(tasks) if task not in before]
+assert os.sched_getaffinity(0) == whole, "the caller moves as before"
+print(*(len(cores) for cores in team))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux binds threads to cores")
+def test_threads_that_share_an_operation_have_a_core_each() -> None:
+    cores = physical_cores()
+    if len(cores) < 2:
+        pytest.skip("a single core")
+
+    def run(threads: int) -> str:
+        code = TEAM.format(threads=threads)
+        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+    assert sorted(map(int, run(len(cores)).split())) == sorted(len(core) for core in cores[1:])
+    # On a part of the cores, another program might have its threads on the same.
+    assert run(1).split() == []

@@ -101,17 +101,28 @@ def test_fewer_bits_say_nearly_the_same(kind: Kind, cell: str, values: str, brid
 
 @needs_int8
 @pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize("embedding", [16, 32])
 def test_a_narrower_output_layer_has_the_same_words_as_one_matrix_or_two(
-    tiles: bool, monkeypatch: pytest.MonkeyPatch
+    embedding: int, tiles: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    packed: list[tuple[int, ...]] = []
+
+    def seen_pack(weight: Tensor, *rest: object, **bound: object) -> object:
+        packed.append(tuple(weight.shape))
+        return pack(weight, *rest, **bound)  # type: ignore[arg-type]
+
     monkeypatch.setattr("s2scli.model.stepper.has_tiles", lambda: tiles)
-    model = make("lstm", "dot", "none", hidden=64, embedding=32, tie="target")
+    monkeypatch.setattr("s2scli.model.stepper.pack", seen_pack)
+    model = make("lstm", "dot", "none", hidden=64, embedding=embedding, tie="target")
     assert model.narrow is not None
     with torch.no_grad():
         model.narrow.bias.normal_()
         model.output.bias.normal_()
-    exact, found = Stepper(model, "fp32"), Stepper(copy.deepcopy(model), "int8")
-    assert (found.narrow is None) is tiles
+    exact = Stepper(copy.deepcopy(model), "fp32")
+    packed.clear()
+    found = Stepper(model, "int8")
+    # One matrix only where it has twice the operations at most.
+    assert packed[-1] == ((64, 64) if tiles and embedding == 32 else (64, embedding))
     ids, lengths = pad(SOURCES)
     tokens = torch.full((len(SOURCES),), BOS)
     with torch.no_grad():

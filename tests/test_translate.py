@@ -305,23 +305,21 @@ def test_the_next_window_is_begun_before_one_is_given(translator: Translator) ->
 
 
 @pytest.mark.parametrize(
-    ("lines", "size", "workers", "batches"),
+    ("lines", "most", "batches"),
     [
-        (3, 4, 2, [3]),  # the workers share the steps of a single batch
-        (5, 4, 1, [4, 1]),
-        (5, 4, 2, [2, 2, 1]),
-        (16, 8, 2, [4, 4, 4, 4]),  # full ones would leave a worker waiting at the end
-        (17, 4, 2, [3, 3, 3, 3, 3, 2]),
-        (64, 8, 2, [8] * 8),
-        (9, 8, 4, [3, 3, 3]),
-        (0, 8, 2, []),
+        (0, 8, []),
+        (3, 4, [3]),
+        (5, 4, [2, 2, 1]),
+        (16, 8, [4, 4, 4, 4]),  # full ones would leave a thread waiting at the end
+        (48, 8, [6] * 8),
+        (64, 8, [8] * 8),
+        (80, 8, [8] * 10),
+        (3, 1, [1, 1, 1]),
     ],
 )
-def test_batches_are_as_many_for_each_worker(
-    translator: Translator, lines: int, size: int, workers: int, batches: list[int]
-) -> None:
+def test_batches_are_even(translator: Translator, lines: int, most: int, batches: list[int]) -> None:
     window = Window(["a b"] * lines, translator.tokenizer.source, 50)
-    found = window.batches(size, workers)
+    found = window.batches(most)
     assert [len(batch) for batch in found] == batches
     assert sorted(place for batch in found for place in batch) == [(i, 0) for i in range(lines)]
 

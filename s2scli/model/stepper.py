@@ -38,7 +38,7 @@ class Output:
     """The output layer, over the whole vocabulary or what a shortlist leaves of it.
 
     Attributes:
-        logits: x (N, e) to (N, C).
+        logits: s̃ (N, h) to (N, C).
         width: C.
         columns: (C,) the token of each column, None where that is its own number.
         allowed: (B, C), 0 for a column in the sentence's own shortlist, else -inf; None if all are.
@@ -140,16 +140,10 @@ class Stepper:
             assert isinstance(layer, RNNLayer)
             bound = max(states, outputs[i - 1]) if i else states
             self.layers.append(StepLayer(layer, None if i else embedding, kind, bound))
-        self.narrow = None
         self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
+        self.narrow, self._narrow = model.narrow, None
         if model.narrow is not None:
-            weight, bias = model.narrow.weight.detach(), model.narrow.bias.detach()
-            if kind == "int8" and has_tiles():
-                # Both as one matrix, whose input is bounded: scaling each row by itself would take longer.
-                self._bias = torch.addmv(self._bias, self._weight, bias)
-                self._weight = self._weight @ weight
-            else:
-                self.narrow = pack(weight, bias, kind, bound=1.0)
+            self._narrow = pack(model.narrow.weight.detach(), model.narrow.bias.detach(), kind, bound=1.0)
         self.output = self._columns(None)
 
     def _columns(self, chosen: Tensor | None) -> Output:
@@ -160,8 +154,21 @@ class Stepper:
         surplus = -weight.size(0) % _MULTIPLE
         weight = torch.cat([weight, weight.new_zeros(surplus, weight.size(1))])
         bias = torch.cat([bias, bias.new_full((surplus,), -math.inf)])
-        logits = pack(weight, bias, self.kind, bound=1.0 if self.narrow is None else None)
+        logits = self._logits(weight, bias, once=chosen is None)
         return Output(logits=logits, width=weight.size(0), columns=chosen)
+
+    def _logits(self, weight: Tensor, bias: Tensor, *, once: bool) -> Multiply:
+        """From s̃ to the logits of these rows of the output layer; ``once``: for all batches."""
+        narrow = self._narrow
+        if self.narrow is None or narrow is None:
+            return pack(weight, bias, self.kind, bound=1.0)
+        first = self.narrow.weight.detach()  # (e, h)
+        if once and self.kind == "int8" and has_tiles() and first.size(1) <= 2 * first.size(0):
+            # As one matrix, whose input is bounded by a tanh: a scale for each row would take longer.
+            bias = torch.addmv(bias, weight, self.narrow.bias.detach())
+            return pack(weight @ first, bias, self.kind, bound=1.0)
+        second = pack(weight, bias, self.kind)
+        return lambda x, onto=None: second(narrow(x), onto)
 
     def start(self, source: Tensor, lengths: Tensor, shortlist: Shortlist | None = None) -> StepperState:
         """The state of one empty hypothesis for each of B sentences.
@@ -176,7 +183,7 @@ class Stepper:
         if self.attention is not None:
             memory = self.attention.memory(encoded.outputs.float(), encoded.mask)
             keys = memory.keys
-            values = memory.values.transpose(0, 1)  # as they lie in memory, so that `flatten` copies nothing
+            values = memory.values.transpose(0, 1)  # as the encoder lays them down: `flatten` copies nothing
             projected = self.from_value(values.flatten(0, 1).to(self.dtype))
             values = projected.view(values.shape).transpose(0, 1).float()
         padding = torch.zeros(encoded.mask.shape, device=source.device)
@@ -251,7 +258,7 @@ class Stepper:
     def _log_probabilities(self, vectors: Tensor, state: StepperState) -> Tensor:
         """log p(y | s̃) (N, C) for s̃ (P, h)."""
         output, count = state.output, state.grid.count
-        logits = output.logits(vectors if self.narrow is None else self.narrow(vectors))[:count]
+        logits = output.logits(vectors)[:count]
         if output.allowed is not None:
             logits.add_(output.allowed.index_select(0, state.grid.sentences(output.allowed)))
         logits = logits.float()
