@@ -81,8 +81,9 @@ class Translator:
     ) -> Self:
         """Load a run folder or model directory; of a run with several seeds, all models together.
 
-        The process keeps some of what is set here: torch's number of threads, if ``threads`` is given, and a
-        bound of the kernels that torch keeps (an environment variable, unless it is set).
+        The process keeps some of what is set here: torch's number of threads, if ``threads`` is given, a
+        bound of the kernels that torch keeps (an environment variable, unless it is set), and on which cores
+        torch's threads beside the caller's work, where they take all cores.
 
         Args:
             path: One, or several whose models are to be used together.
@@ -144,7 +145,7 @@ class Translator:
         """The n best translations of each line, in order, read and translated some hundred lines at a time.
 
         Args:
-            batch_size: Sentences that are translated together; None: by the beam.
+            batch_size: Most sentences that are translated together; None: by the beam.
             first_line: Index of the first line, which a random draw depends on.
         """
         if isinstance(lines, str):
@@ -178,7 +179,7 @@ class Translator:
         An empty window means that the next may take a while: then what has been begun is given before.
 
         Args:
-            batch_size: Sentences that are translated together.
+            batch_size: Most sentences that are translated together.
             first_line: Index of the first line, which a random draw depends on.
         """
         begun: deque[tuple[list[str], _Begun]] = deque()

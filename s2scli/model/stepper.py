@@ -141,9 +141,10 @@ class Stepper:
             bound = max(states, outputs[i - 1]) if i else states
             self.layers.append(StepLayer(layer, None if i else embedding, kind, bound))
         self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
-        self.narrow, self._narrow = model.narrow, None
+        self._first = self._narrow = None
         if model.narrow is not None:
-            self._narrow = pack(model.narrow.weight.detach(), model.narrow.bias.detach(), kind, bound=1.0)
+            self._first = model.narrow.weight.detach(), model.narrow.bias.detach()
+            self._narrow = pack(*self._first, kind, bound=1.0)
         self.output = self._columns(None)
 
     def _columns(self, chosen: Tensor | None) -> Output:
@@ -160,13 +161,12 @@ class Stepper:
     def _logits(self, weight: Tensor, bias: Tensor, *, once: bool) -> Multiply:
         """From s̃ to the logits of these rows of the output layer; ``once``: for all batches."""
         narrow = self._narrow
-        if self.narrow is None or narrow is None:
+        if self._first is None or narrow is None:
             return pack(weight, bias, self.kind, bound=1.0)
-        first = self.narrow.weight.detach()  # (e, h)
+        first, shift = self._first  # (e, h), (e,)
         if once and self.kind == "int8" and has_tiles() and first.size(1) <= 2 * first.size(0):
             # As one matrix, whose input is bounded by a tanh: a scale for each row would take longer.
-            bias = torch.addmv(bias, weight, self.narrow.bias.detach())
-            return pack(weight @ first, bias, self.kind, bound=1.0)
+            return pack(weight @ first, torch.addmv(bias, weight, shift), self.kind, bound=1.0)
         second = pack(weight, bias, self.kind)
         return lambda x, onto=None: second(narrow(x), onto)
 
