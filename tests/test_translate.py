@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,22 @@ def test_the_next_window_is_begun_before_one_is_given(translator: Translator) ->
     ]
     lines = [line for window, _, _ in seen for line in window]
     assert [text for _, texts, _ in seen for text in texts] == translator.translate(lines, beam=1)
+
+
+def test_many_threads_have_more_than_one_window_begun(
+    translator: Translator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(translator, "runtime", replace(translator.runtime, threads=8))
+    given: list[str] = []
+
+    def windows() -> Iterator[list[str]]:
+        for line in ("a b", "c", "d e", "f"):
+            given.append(line)
+            yield [line]
+
+    found = translator.windows(windows(), SearchOptions(beam=1), batch_size=1)
+    seen = [(lines, len(given)) for lines, _ in found]
+    assert seen == [(["a b"], 3), (["c"], 4), (["d e"], 4), (["f"], 4)]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 `Decoder` shows the equations and trains; this one makes the same step with
 
-- the matrices packed in the working number format (``packed``);
+- the matrices packed in the working number format (``packed``), two of them as one where that is faster;
 - the embeddings' input projection looked up in a table instead of multiplied;
 - W [a; s] = W_a a + W_s s split, and W_a h_i computed once per source token: as the weights α sum
   what they weigh, Σ α_i (W_a h_i) is W_a a;
@@ -141,10 +141,10 @@ class Stepper:
             bound = max(states, outputs[i - 1]) if i else states
             self.layers.append(StepLayer(layer, None if i else embedding, kind, bound))
         self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
-        self._first = self._narrow = None
+        self._narrow: tuple[Tensor, Tensor, Multiply] | None = None
         if model.narrow is not None:
-            self._first = model.narrow.weight.detach(), model.narrow.bias.detach()
-            self._narrow = pack(*self._first, kind, bound=1.0)
+            first, shift = model.narrow.weight.detach(), model.narrow.bias.detach()  # (e, h), (e,)
+            self._narrow = first, shift, pack(first, shift, kind, bound=1.0)
         self.output = self._columns(None)
 
     def _columns(self, chosen: Tensor | None) -> Output:
@@ -160,10 +160,9 @@ class Stepper:
 
     def _logits(self, weight: Tensor, bias: Tensor, *, once: bool) -> Multiply:
         """From s̃ to the logits of these rows of the output layer; ``once``: for all batches."""
-        narrow = self._narrow
-        if self._first is None or narrow is None:
+        if self._narrow is None:
             return pack(weight, bias, self.kind, bound=1.0)
-        first, shift = self._first  # (e, h), (e,)
+        first, shift, narrow = self._narrow
         if once and self.kind == "int8" and has_tiles() and first.size(1) <= 2 * first.size(0):
             # As one matrix, whose input is bounded by a tanh: a scale for each row would take longer.
             return pack(weight @ first, torch.addmv(bias, weight, shift), self.kind, bound=1.0)
