@@ -31,11 +31,14 @@ dev: .venv/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
 	touch $@
 
-.venv/.run: .venv/.torch pyproject.toml
+# What the installation builds (hatch_build.py).
+KERNELS := hatch_build.py $(wildcard s2scli/native/*.[ch])
+
+.venv/.run: .venv/.torch pyproject.toml $(KERNELS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plot]'
 	touch $@
 
-.venv/.dev: .venv/.torch pyproject.toml
+.venv/.dev: .venv/.torch pyproject.toml $(KERNELS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[plot,dev]'
 	touch $@ .venv/.run
 
@@ -57,4 +60,4 @@ demo: .venv/.run
 	@printf '\nThe attention of the five: %s\nThe report, for a browser: %s\n' $(RUN)/attention.png $(RUN)/report.html
 
 clean:
-	rm -rf .venv $(RUN) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv s2scli/native/*.so $(RUN) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -22,6 +22,7 @@ from s2scli.model.ensemble import Ensemble, Searchable
 from s2scli.model.grid import Grid
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
+from s2scli.native import NativeStepper, kernels, supported
 from s2scli.runtime import Runtime, exponentials
 from s2scli.translation import SLACK, SearchOptions
 from s2scli.workers import Workers, even_size
@@ -32,6 +33,14 @@ _LOGITS = 1 << 23
 """Numbers in the output of a batch that still fit the processor's caches well enough."""
 _THRESHOLD = 4.0
 """Nats that change 0.4 % of the translations at most, and BLEU by 0.01 (docs/experiments.md)."""
+
+
+def _stepper(model: Seq2Seq, runtime: Runtime) -> Searchable[Any]:
+    """What makes the model's steps here: kernels of our own where there are some for it, else torch."""
+    library = kernels() if runtime.device.type == "cpu" else None
+    if library is not None and supported(library, model.config, runtime.kind):
+        return NativeStepper(model, library, runtime.kind)
+    return Stepper(model, runtime.kind)
 
 
 class Searcher:
@@ -54,7 +63,7 @@ class Searcher:
         length_ratio: float,
         shortlist: Shortlist | None = None,
     ) -> None:
-        steppers = [Stepper(model.to(runtime.device), runtime.kind) for model in models]
+        steppers = [_stepper(model.to(runtime.device), runtime) for model in models]
         self.stepper: Searchable[Any] = Ensemble(steppers) if len(steppers) > 1 else steppers[0]
         self.models = tuple(model.to(dtype=runtime.dtype).eval() for model in models)
         self.runtime, self.length_ratio, self.shortlist = runtime, length_ratio, shortlist
@@ -69,6 +78,10 @@ class Searcher:
         most = 640 if few else max(640, min(1280, _LOGITS // self._target_vocab))
         sentences = max(8, min(256, most // options.beam))
         return 4 * sentences if few else sentences
+
+    def least(self, most: int) -> int:
+        """Sentences of a batch that is still worth its time, where one has ``most`` of them."""
+        return max(1, most // (8 if isinstance(self.stepper, NativeStepper) else 2))
 
     def _threshold(self, options: SearchOptions) -> float | None:
         """What search may give up; left open, next to nothing is lost, and in fp32 nothing at all."""
@@ -96,7 +109,7 @@ class Searcher:
             keep_attention=options.attention,
         )
         state = self.stepper.start(ids, lengths, self.shortlist)
-        columns = state.output.columns
+        columns = state.columns
         if options.sample:
             sampled = sample_search(
                 self.stepper,
@@ -131,7 +144,8 @@ class Searcher:
             source and the tokens before it; the last is that of EOS.
         """
         columns = max([SearchOptions().beam, *map(len, targets)])
-        batch_size = even_size(len(sources), self.batch_size(SearchOptions(beam=columns)))
+        most = self.batch_size(SearchOptions(beam=columns))
+        batch_size = even_size(len(sources), most, self.least(most))
 
         @torch.inference_mode()
         def score(begin: int) -> list[list[tuple[float, ...]]]:

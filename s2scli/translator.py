@@ -221,7 +221,7 @@ class Translator:
                 for ids, best in zip(sources, found, strict=True)
             ]
 
-        batches = window.batches(batch_size)
+        batches = window.batches(batch_size, self.searcher.least(batch_size))
         return _Begun(window=window, batches=batches, results=workers.begin(search, batches))
 
     def _end(self, begun: _Begun) -> list[list[Translation]]:

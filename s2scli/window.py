@@ -99,11 +99,11 @@ class Window:
             else:
                 self.pieces.append([Stretch(ids=ids)])
 
-    def batches(self, most: int) -> list[list[Place]]:
-        """All pieces in batches of similar length, at most so many in each; first the longest ones."""
+    def batches(self, most: int, least: int) -> list[list[Place]]:
+        """All pieces in batches of similar length (`even_size`); first the longest ones."""
         places = [(i, j) for i, pieces in enumerate(self.pieces) for j in range(len(pieces))]
         places.sort(key=lambda place: -len(self.ids(place)))
-        size = even_size(len(places), most)
+        size = even_size(len(places), most, least)
         return [places[begin : begin + size] for begin in range(0, len(places), size)]
 
     def ids(self, place: Place) -> list[int]:

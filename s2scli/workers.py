@@ -19,15 +19,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def even_size(items: int, most: int) -> int:
+def even_size(items: int, most: int, least: int) -> int:
     """Of how many items a batch should be, ``most`` at most, so that no worker waits for long at the end.
 
-    That is as many as leave eight batches, but no less than half of ``most``, and an even number of batches.
-    It does not depend on how many are at work: the shape of a batch can change what rounding decides.
+    That is as many as leave eight batches, but no less than ``least``, and an even number of batches. It does not
+    depend on how many are at work: the shape of a batch can change what rounding decides.
     """
-    if items <= most:
+    if items <= least:
         return most
-    size = min(most, max(-(-most // 2), -(-items // 8)))
+    size = min(most, max(least, -(-items // 8)))
     pairs = -(-items // (2 * size))
     return -(-items // (2 * pairs))
 

@@ -84,9 +84,11 @@ def test_a_step_is_the_mean_of_the_members() -> None:
         tokens = torch.full((len(SOURCES),), BOS)
         for t in range(5):
             steps = [s.step(tokens, state) for s, state in zip(steppers, states, strict=True)]
-            log_p, weights, together = ensemble.step(tokens, together)
-            expected = torch.stack([p.exp() for p, _, _ in steps]).mean(dim=0)
-            assert max(float((p.exp() - expected).abs().max()) for p, _, _ in steps) > 0.1
+            prediction, weights, together = ensemble.step(tokens, together)
+            log_p = prediction.log_p()
+            of_each = [p.log_p().exp() for p, _, _ in steps]
+            expected = torch.stack(of_each).mean(dim=0)
+            assert max(float((p - expected).abs().max()) for p in of_each) > 0.1
             torch.testing.assert_close(log_p.exp(), expected)
             torch.testing.assert_close(log_p[..., :VOCAB].exp().sum(-1), torch.ones(tokens.shape))
             # The second has no attention, and no share in the mean.

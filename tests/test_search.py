@@ -18,6 +18,7 @@ from s2scli.model import SearchLimits, beam_search, greedy_search, sample_search
 from s2scli.model.batch import pad
 from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind
+from s2scli.model.prediction import Dense
 from s2scli.model.search import forbid_repeats
 from s2scli.model.stepper import Stepper
 
@@ -46,11 +47,11 @@ class Table:
         # The first token tells which sentence it is, through all reordering.
         return Seen(torch.arange(self.log_p.size(0)).view(-1, 1))
 
-    def step(self, tokens: Tensor, state: Seen) -> tuple[Tensor, None, Seen]:
+    def step(self, tokens: Tensor, state: Seen) -> tuple[Dense, None, Seen]:
         state = Seen(torch.cat([state.tokens, tokens.unsqueeze(1)], dim=1))
         sentence, last = state.tokens[:, 0], state.tokens[:, -1]
         before = state.tokens[:, -2] if state.tokens.size(1) > 2 else torch.full_like(last, BOS)
-        return self.log_p[sentence, before, last], None, state
+        return Dense(self.log_p[sentence, before, last]), None, state
 
     def score(self, sentence: int, tokens: tuple[int, ...]) -> float:
         before, last, total = BOS, BOS, 0.0

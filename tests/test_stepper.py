@@ -13,12 +13,12 @@ from reference_search import reference_search
 from test_model import KINDS, SOURCES, make
 from torch import Tensor
 
-from s2scli.config import BOS, EOS, ModelConfig
+from s2scli.config import BOS, EOS, PAD, ModelConfig
 from s2scli.model import Hypothesis, SearchLimits, beam_search, forced_search, greedy_search
 from s2scli.model.batch import pad
-from s2scli.model.continuations import continuations, most_probable
 from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind, has_int8, pack
+from s2scli.model.prediction import Dense, most_probable
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper, StepperState
@@ -40,7 +40,8 @@ def test_it_makes_the_decoders_step(cell: str, kind: str, feed: str, tabled: boo
         tokens = torch.full((len(SOURCES), 1), BOS)
         for t in range(4):
             log_p, weights, plain = model.step(tokens, plain)
-            same, same_weights, fast = stepper.step(tokens.flatten(), fast)
+            prediction, same_weights, fast = stepper.step(tokens.flatten(), fast)
+            same = prediction.log_p()
             torch.testing.assert_close(same[:, : log_p.size(2)], log_p.flatten(0, 1), atol=1e-5, rtol=0)
             assert (same[:, log_p.size(2) :] == -torch.inf).all()
             if weights is not None:
@@ -92,9 +93,9 @@ def test_fewer_bits_say_nearly_the_same(kind: Kind, cell: str, values: str, brid
         states = exact.start(ids, lengths), fewer.start(ids, lengths)
         for token in (BOS, 5, 6, 7):
             tokens = torch.full((len(SOURCES),), token)
-            expected, _, first = exact.step(tokens, states[0])
-            found, _, second = fewer.step(tokens, states[1])
-            states = first, second
+            whole, _, first = exact.step(tokens, states[0])
+            rounded, _, second = fewer.step(tokens, states[1])
+            states, expected, found = (first, second), whole.log_p(), rounded.log_p()
             seen = expected > -torch.inf
             torch.testing.assert_close(found[seen], expected[seen], atol=0.3, rtol=0.0)
 
@@ -128,7 +129,9 @@ def test_a_narrower_output_layer_has_the_same_words_as_one_matrix_or_two(
     with torch.no_grad():
         few = Shortlist(torch.zeros(23, 1, dtype=torch.int64), torch.tensor([5, 6, 9]), 23)
         for shortlist in (None, few):
-            expected, log_p = (s.step(tokens, s.start(ids, lengths, shortlist))[0] for s in (exact, found))
+            expected, log_p = (
+                s.step(tokens, s.start(ids, lengths, shortlist))[0].log_p() for s in (exact, found)
+            )
             seen = expected > -torch.inf
             assert (seen == (log_p > -torch.inf)).all()
             torch.testing.assert_close(log_p[seen], expected[seen], atol=0.05, rtol=0.0)
@@ -159,7 +162,7 @@ def test_states_that_a_gru_carries_on_are_within_their_scale(cell: str) -> None:
         tokens = torch.full((len(SOURCES),), BOS)
         states = [stepper.start(ids, lengths) for stepper in steppers]
         assert any(float(h.abs().max()) > 1.5 for h in states[0].hidden), "they are beyond one"
-        exact, found = (s.step(tokens, state)[0] for s, state in zip(steppers, states, strict=True))
+        exact, found = (s.step(tokens, state)[0].log_p() for s, state in zip(steppers, states, strict=True))
     seen = exact > -torch.inf
     torch.testing.assert_close(found[seen], exact[seen], atol=0.1, rtol=0.0)
 
@@ -190,8 +193,10 @@ def test_continuations_are_the_best_of_all(columns: int, k: int) -> None:
     log_p[0, 7::64] += 5.0  # the largest all in one group
     log_p[1, 5:] = -torch.inf
     total = torch.randn(3, 5, generator=generator).masked_fill(~live, -torch.inf)
-    found = continuations(log_p, total, grid, k)
+    found = Dense(log_p.clone()).continuations(total, grid, k)
     everything = (total.unsqueeze(2) + grid.spread(log_p)).masked_fill(~live.unsqueeze(2), -torch.inf)
+    torch.testing.assert_close(found.ending, everything[..., EOS], atol=0.0, rtol=0.0)
+    everything[..., [PAD, BOS, EOS]] = -torch.inf
     expected, _ = everything.flatten(1).topk(k, dim=1)
     assert torch.equal(found.log_p, expected)
     there = expected > -torch.inf
@@ -254,8 +259,8 @@ def test_a_shortlist_leaves_only_its_tokens() -> None:
         assert set(columns.tolist()) == {0, 1, 2, 3} | set.union(*own)
         found = greedy_search(stepper, state, limits(9, 9, 9))
         # What is left shares the probability, and the numbers of columns are those of other tokens.
-        log_p, _, _ = stepper.step(torch.full((3,), BOS), state)
-        whole, _, _ = stepper.step(torch.full((3,), BOS), stepper.start(ids, lengths))
+        log_p = stepper.step(torch.full((3,), BOS), state)[0].log_p()
+        whole = stepper.step(torch.full((3,), BOS), stepper.start(ids, lengths))[0].log_p()
         torch.testing.assert_close(log_p.exp().sum(-1), torch.ones(3))
         for i, allowed in enumerate(own):
             chosen = torch.tensor(sorted(allowed | {0, 1, 2, 3}))
@@ -297,11 +302,11 @@ def test_a_threshold_gives_up_hypotheses_and_leaves_the_others_as_they_are() -> 
     rows: list[int] = []
     step = stepper.step
 
-    def counted(tokens: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None, StepperState]:
+    def counted(tokens: Tensor, state: StepperState) -> tuple[Dense, Tensor | None, StepperState]:
         rows.append(tokens.numel())
-        log_p, weights, following = step(tokens, state)
-        assert log_p.size(0) == tokens.numel()
-        return log_p, weights, following
+        prediction, weights, following = step(tokens, state)
+        assert prediction.log_p().size(0) == tokens.numel()
+        return prediction, weights, following
 
     stepper.step = counted  # type: ignore[method-assign]
     found: list[list[list[Hypothesis]]] = []

@@ -322,21 +322,27 @@ def test_many_threads_have_more_than_one_window_begun(
 
 
 @pytest.mark.parametrize(
-    ("lines", "most", "batches"),
+    ("lines", "most", "least", "batches"),
     [
-        (0, 8, []),
-        (3, 4, [3]),
-        (5, 4, [2, 2, 1]),
-        (16, 8, [4, 4, 4, 4]),  # full ones would leave a thread waiting at the end
-        (48, 8, [6] * 8),
-        (64, 8, [8] * 8),
-        (80, 8, [8] * 10),
-        (3, 1, [1, 1, 1]),
+        (0, 8, 4, []),
+        (2, 4, 2, [2]),
+        (3, 4, 2, [2, 1]),
+        (5, 4, 2, [2, 2, 1]),
+        (16, 8, 4, [4, 4, 4, 4]),  # full ones would leave a thread waiting at the end
+        (48, 8, 4, [6] * 8),
+        (64, 8, 4, [8] * 8),
+        (80, 8, 4, [8] * 10),
+        (3, 1, 1, [1, 1, 1]),
+        (32, 256, 32, [32]),
+        (40, 256, 32, [20, 20]),
+        (200, 256, 32, [25] * 8),
     ],
 )
-def test_batches_are_even(translator: Translator, lines: int, most: int, batches: list[int]) -> None:
+def test_batches_are_even(
+    translator: Translator, lines: int, most: int, least: int, batches: list[int]
+) -> None:
     window = Window(["a b"] * lines, translator.tokenizer.source, 50)
-    found = window.batches(most)
+    found = window.batches(most, least)
     assert [len(batch) for batch in found] == batches
     assert sorted(place for batch in found for place in batch) == [(i, 0) for i in range(lines)]
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from s2scli.config import BOS, EOS
-from s2scli.model.continuations import continuations
+from s2scli.config import BOS
 from s2scli.model.grid import Grid
 from s2scli.model.search import History, SearchLimits, StateT, StepModel
 from s2scli.model.trail import NOTHING, Hypothesis, Trail
@@ -118,14 +117,11 @@ def beam_search(
     t = 0
     while rows.numel():
         t += 1
-        log_p, weights, state = model.step(tokens, state)
+        prediction, weights, state = model.step(tokens, state)
         if limits.keep_attention:
             trail.attend(rows, weights)
-        log_p = history.allowed(log_p)
-        ending = total + grid.spread(log_p[:, EOS])  # (b, k)
-        log_p[:, EOS].fill_(-math.inf)
-        found = continuations(log_p, total, grid, beam)
-        total = found.log_p
+        found = history.allowed(prediction).continuations(total, grid, beam)
+        total, ending = found.log_p, found.ending
         trail.add(rows, found.token, found.parent)
 
         # EOS counts where it is among the best `beam` of all continuations, itself included.

@@ -12,15 +12,27 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from s2scli.model.grid import Grid
-from s2scli.model.search import StateT, StepModel
+from s2scli.model.prediction import Dense
+from s2scli.model.search import State, StepModel
 from s2scli.model.shortlist import Shortlist
-from s2scli.model.stepper import Output, Stepper, StepperState
+
+
+class Begun(State, Protocol):
+    """The state of a search in a selection of the vocabulary, or all of it."""
+
+    @property
+    def columns(self) -> Tensor | None:
+        """The token of each column of the predictions; None where that is its own number."""
+        ...
+
+
+StateT = TypeVar("StateT", bound=Begun)
 
 
 class Searchable(StepModel[StateT], Protocol[StateT]):
@@ -35,12 +47,13 @@ class Searchable(StepModel[StateT], Protocol[StateT]):
 class EnsembleState:
     """The states of all members, for the same hypotheses."""
 
-    members: tuple[StepperState, ...]
+    members: tuple[Any, ...]
 
     @property
-    def output(self) -> Output:
-        """A member's output layer; which token stands in which column is the same in all."""
-        return self.members[0].output
+    def columns(self) -> Tensor | None:
+        """Which token stands in which column, the same in all."""
+        columns: Tensor | None = self.members[0].columns
+        return columns
 
     def select(self, sentences: Tensor, hypotheses: Tensor, grid: Grid) -> EnsembleState:
         """The state in which hypothesis i of the new grid goes on with ``hypotheses[i]``."""
@@ -54,7 +67,7 @@ class Ensemble:
         members: Two or more. Their vocabularies are the same; all else of them may differ.
     """
 
-    def __init__(self, members: Sequence[Stepper]) -> None:
+    def __init__(self, members: Sequence[Searchable[Any]]) -> None:
         self.members = tuple(members)
 
     def start(self, source: Tensor, lengths: Tensor, shortlist: Shortlist | None = None) -> EnsembleState:
@@ -66,7 +79,7 @@ class Ensemble:
         """
         return EnsembleState(members=tuple(m.start(source, lengths, shortlist) for m in self.members))
 
-    def step(self, tokens: Tensor, state: EnsembleState) -> tuple[Tensor, Tensor | None, EnsembleState]:
+    def step(self, tokens: Tensor, state: EnsembleState) -> tuple[Dense, Tensor | None, EnsembleState]:
         """Append ``tokens`` (N,) to the hypotheses.
 
         Returns:
@@ -76,7 +89,7 @@ class Ensemble:
         steps = [member.step(tokens, of) for member, of in zip(self.members, state.members, strict=True)]
         weights = [w.float() for _, w, _ in steps if w is not None]
         return (
-            mean_probability([log_p for log_p, _, _ in steps]),
+            Dense(mean_probability([prediction.log_p() for prediction, _, _ in steps])),
             sum(weights[1:], weights[0]) / len(weights) if weights else None,
             EnsembleState(members=tuple(following for _, _, following in steps)),
         )

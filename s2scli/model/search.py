@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from s2scli.config import BOS, EOS, PAD
-from s2scli.model.continuations import most_probable
 from s2scli.model.grid import Grid
+from s2scli.model.prediction import Dense, Prediction, emittable, most_probable
 from s2scli.model.trail import Hypothesis, Trail
 
 
@@ -41,11 +41,10 @@ StateT = TypeVar("StateT", bound=State)
 class StepModel(Protocol[StateT]):
     """A model that appends one token to each hypothesis and foresees the next."""
 
-    def step(self, tokens: Tensor, state: StateT) -> tuple[Tensor, Tensor | None, StateT]:
-        """Tokens (N,) to log-probabilities (N, V), weights (B, k, S) or None, and the next state.
+    def step(self, tokens: Tensor, state: StateT) -> tuple[Prediction, Tensor | None, StateT]:
+        """Tokens (N,) to what may follow them, weights (B, k, S) or None, and the next state.
 
-        V may be a selection of the vocabulary, and tokens are then numbers in it, as long as the
-        special tokens keep their ids. The caller may write into the log-probabilities.
+        Tokens may be numbers in a selection of the vocabulary, as long as the special tokens keep their ids.
         """
         ...
 
@@ -78,16 +77,12 @@ class History:
     def __init__(self, like: Tensor, ngram: int) -> None:
         self.ngram = ngram
         self.tokens = like.new_empty(like.numel(), 0)
-        self._never = torch.tensor((PAD, BOS), device=like.device)
 
-    def allowed(self, log_p: Tensor) -> Tensor:
-        """log_p (N, V), which may be written into, with -inf for what may not follow.
-
-        That is what the rule forbids, and what is no part of a text.
-        """
-        # They never occur in training, but smoothed labels make them as probable as any improbable token.
-        log_p.index_fill_(1, self._never, -math.inf)
-        return forbid_repeats(log_p, self.tokens, self.ngram) if self.ngram else log_p
+    def allowed(self, prediction: Prediction) -> Prediction:
+        """The same prediction with probability 0 for what the rule forbids."""
+        if not self.ngram:
+            return prediction
+        return Dense(forbid_repeats(prediction.log_p(), self.tokens, self.ngram))
 
     def follow(self, tokens: Tensor, hypotheses: Tensor | None = None) -> None:
         """Each hypothesis continues one of ``hypotheses`` (N',), None for itself, and has a new token."""
@@ -111,9 +106,12 @@ def _one_path(
     model: StepModel[Any],
     state: Any,
     limits: SearchLimits,
-    choose: Callable[[Tensor, Tensor], Tensor],
+    choose: Callable[[Prediction, Tensor], tuple[Tensor, Tensor]],
 ) -> list[Hypothesis]:
-    """Follow one hypothesis a sentence; ``choose(log_p (b, V), rows (b,))`` gives the next tokens (b,)."""
+    """Follow one hypothesis a sentence.
+
+    ``choose(prediction, rows (b,))`` gives the next tokens (b,) and log p of each.
+    """
     device = limits.max_lengths.device
     sentences = limits.max_lengths.numel()
     rows = torch.arange(sentences, device=device)
@@ -127,13 +125,12 @@ def _one_path(
     t = 0
     while rows.numel():
         t += 1
-        log_p, weights, state = model.step(tokens, state)
+        prediction, weights, state = model.step(tokens, state)
         if limits.keep_attention:
             trail.attend(rows, weights)
-        tokens = choose(history.allowed(log_p), rows)
-        column = tokens.unsqueeze(1)
-        total.add_(log_p.gather(1, column).squeeze(1))
-        trail.add(rows, column)
+        tokens, log_p = choose(history.allowed(prediction), rows)
+        total.add_(log_p)
+        trail.add(rows, tokens.unsqueeze(1))
         ended = tokens == EOS
         stopped = ended | (longest <= t)
         keep = None
@@ -160,7 +157,7 @@ def greedy_search(model: StepModel[StateT], state: StateT, limits: SearchLimits)
     Returns:
         One hypothesis for each sentence, in order.
     """
-    return _one_path(model, state, limits, lambda log_p, rows: most_probable(log_p))
+    return _one_path(model, state, limits, lambda prediction, rows: prediction.most_probable())
 
 
 def sample_search(
@@ -188,8 +185,9 @@ def sample_search(
             with ``top_k`` (Holtzman et al. 2020).
     """
 
-    def choose(log_p: Tensor, rows: Tensor) -> Tensor:
-        log_p = log_p / temperature
+    def choose(prediction: Prediction, rows: Tensor) -> tuple[Tensor, Tensor]:
+        whole = emittable(prediction.log_p())
+        log_p = whole / temperature
         if top_k or top_p < 1:
             p, order = torch.softmax(log_p, dim=-1).sort(dim=-1, descending=True, stable=True)
             cut = p.cumsum(-1) - p >= top_p  # the mass of all more probable tokens
@@ -198,7 +196,8 @@ def sample_search(
                 cut[:, top_k:] = True
             log_p = log_p.masked_fill(torch.zeros_like(cut).scatter_(1, order, cut), -math.inf)
         drawn = exponentials(rows, log_p.size(1)).clamp_min(torch.finfo(torch.float32).tiny)
-        return most_probable(log_p - drawn.log())
+        tokens = most_probable(log_p - drawn.log())
+        return tokens, whole.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
     return _one_path(model, state, limits, choose)
 
@@ -226,8 +225,8 @@ def forced_search(
     found = []
     for t in range(targets.size(1)):
         following = targets[:, t]
-        log_p, _, state = model.step(previous, state)
-        found.append(log_p.gather(1, following.unsqueeze(1)))
+        prediction, _, state = model.step(previous, state)
+        found.append(prediction.log_p().gather(1, following.unsqueeze(1)))
         previous = following
     beyond = torch.arange(targets.size(1), device=targets.device) >= lengths.unsqueeze(1)
     return torch.cat(found, dim=1).masked_fill(beyond, 0.0)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind, Multiply, filled, has_tiles, pack
+from s2scli.model.prediction import Dense
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
@@ -80,6 +81,11 @@ class StepperState:
     grid: Grid
     present: Tensor | None = None
     steps: int = 0
+
+    @property
+    def columns(self) -> Tensor | None:
+        """The token of each column of the predictions; None where that is its own number."""
+        return self.output.columns
 
     def select(self, sentences: Tensor, hypotheses: Tensor, grid: Grid) -> StepperState:
         """The state in which hypothesis i of the new grid goes on with ``hypotheses[i]``."""
@@ -205,7 +211,7 @@ class Stepper:
             grid=Grid(shape=(source.size(0), 1)),
         )
 
-    def step(self, tokens: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None, StepperState]:
+    def step(self, tokens: Tensor, state: StepperState) -> tuple[Dense, Tensor | None, StepperState]:
         """Append ``tokens`` (N,) to the hypotheses.
 
         Returns:
@@ -239,7 +245,7 @@ class Stepper:
             present=state.present,
             steps=state.steps + 1,
         )
-        return self._log_probabilities(vectors, state), weights, following
+        return Dense(self._log_probabilities(vectors, state)), weights, following
 
     def _attend(self, states: Tensor, state: StepperState) -> tuple[Tensor, Tensor | None]:
         """Equations 1-5: decoder states s (P, h) to s̃ (P, h) and α (B, k, S)."""

@@ -1,0 +1,148 @@
+"""One recurrent layer for single steps, its gates finished where their sums are made."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from ctypes import CDLL
+
+import torch
+from torch import Tensor
+
+from s2scli.model.packed import Kind
+from s2scli.model.rnn import RNNLayer
+from s2scli.native import library as c
+from s2scli.native.matrix import Packed, Part
+
+SIGMOID, TANH = -1 / math.log(2), -2 / math.log(2)
+"""What the kernels want a sum times, of which they take σ or tanh."""
+_UNITS = 16
+"""Of a panel: four gates of each."""
+_TABLE_ROWS = 64
+"""Hypotheses from which on a batch is worth computing the table of input projections."""
+_WORTH = 1 / 8
+"""Tokens that were projected without it, as a share of the vocabulary, when it is worth computing anyway."""
+_TABLE_LIMIT = 1 << 28
+"""Numbers in the largest table."""
+_COMPUTING = threading.Lock()
+
+
+def _times(w: Tensor, *factors: float) -> Tensor:
+    """As many equal parts of w as there are factors, each times its own."""
+    return torch.cat([part * factor for part, factor in zip(w.chunk(len(factors)), factors, strict=True)])
+
+
+class NativeLayer:
+    """One LSTM or GRU layer. Its inputs are an embedding, what other layers say, or both, and its own state.
+
+    Args:
+        embedding: (V, e), if the first e inputs are an embedding.
+        bounds: Of the other inputs and of the state, the width of each and what none of its numbers exceeds.
+        table: Whether the embedding is looked up multiplied already, once that is worth while: in 8 bits and
+            for few rows the product is the faster way.
+    """
+
+    def __init__(
+        self,
+        layer: RNNLayer,
+        embedding: Tensor | None,
+        kind: Kind,
+        bounds: Sequence[tuple[int, float]],
+        library: CDLL,
+        *,
+        table: bool = False,
+    ) -> None:
+        self.embedding, self.units = embedding, layer.hidden
+        width = 0 if embedding is None else embedding.size(1)
+        w_ih, w_hh, b_ih, b_hh = (w.detach().float() for w in layer.parameters_in_order)
+        h = layer.hidden
+        if layer.kind == "lstm":
+            self.kernel = library.s2s_lstm
+            factors = (SIGMOID, SIGMOID, TANH, SIGMOID)
+            w_ih, w_hh, bias = (_times(w, *factors) for w in (w_ih, w_hh, b_ih + b_hh))
+        else:
+            # Four gates too: n's share of the state, which r decides about, and that of all else are two.
+            self.kernel = library.s2s_gru
+            w_ih, w_hh, b_ih, b_hh = (_times(w, SIGMOID, SIGMOID, TANH) for w in (w_ih, w_hh, b_ih, b_hh))
+            bias = torch.cat([b_ih[: 2 * h] + b_hh[: 2 * h], b_hh[2 * h :], b_ih[2 * h :]])
+            w_hh = torch.cat([w_hh, w_hh.new_zeros(h, h)])
+            w_ih = torch.cat([w_ih[: 2 * h], w_ih.new_zeros(h, w_ih.size(1)), w_ih[2 * h :]])
+        # All gates of 16 units stand together.
+        order = torch.arange(4 * h).view(4, h // _UNITS, _UNITS).transpose(0, 1).flatten()
+        weight, bias = torch.cat([w_ih, w_hh], dim=1)[order], bias[order]
+        self.tabled = table and embedding is not None
+        bounds = list(bounds)
+        if self.tabled:
+            self._embedded, self._bias = weight[:, :width].contiguous(), bias
+            self.matrix = Packed(weight[:, width:], None, kind, bounds)
+        else:
+            if embedding is not None:
+                bounds.insert(0, (width, max(1e-6, float(embedding.abs().max()))))
+            self.matrix = Packed(weight, bias, kind, bounds)
+        self.projected = 0
+        self.table: Tensor | None = None
+
+    def _share(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """The gates' share of embedded tokens and the bias, and in which row of it each token's is found."""
+        assert self.embedding is not None
+        if self.table is None:
+            vocabulary = self.embedding.size(0)
+            with _COMPUTING:  # threads that search with the same model come here at the same time
+                self.projected += ids.numel()
+                worth = ids.numel() >= _TABLE_ROWS or self.projected >= _WORTH * vocabulary
+                if worth and self.table is None and vocabulary * self._bias.numel() <= _TABLE_LIMIT:
+                    self.table = torch.nn.functional.linear(self.embedding, self._embedded, self._bias)
+        if self.table is not None:
+            return self.table, ids
+        few = torch.nn.functional.linear(self.embedding.index_select(0, ids), self._embedded, self._bias)
+        return few, torch.arange(ids.numel())
+
+    def __call__(
+        self,
+        ids: Tensor,
+        others: Sequence[Part],
+        hidden: Part,
+        cell: Part | None,
+        *,
+        into: Part | None = None,
+        cells: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One step of N rows.
+
+        Args:
+            ids: (N,) tokens; of no matter without an embedding.
+            others: The other inputs.
+            hidden: The states.
+            cell: An LSTM's cells; None for a GRU.
+            into: A tensor for the next hidden states, and the rows (N,) of it where they go; else a new one.
+            cells: (N, h), or more rows, for the next cells; else a new one.
+
+        Returns:
+            The next hidden states and cells.
+        """
+        if into is None:
+            into = hidden[0].new_empty(ids.numel(), self.units), None
+        if cells is None and cell is not None:
+            cells = hidden[0].new_empty(ids.numel(), self.units)
+        parts: list[Part] = [*others, hidden]
+        table = token = None
+        if self.tabled:
+            table, token = self._share(ids)
+        elif self.embedding is not None:
+            parts.insert(0, (self.embedding, ids))
+        state, parents = hidden if cell is None else cell
+        layer = c.Layer(
+            table=c.address(table),
+            token=c.address(token),
+            state=c.address(state),
+            parent=c.address(parents),
+            place=c.address(into[1]),
+            hidden=c.address(into[0]),
+            cell=c.address(cells),
+            units=self.units,
+            state_stride=state.stride(0),
+            hidden_stride=into[0].stride(0),
+        )
+        self.matrix.then(self.kernel, parts, layer)
+        return into[0], cells
