@@ -183,7 +183,7 @@ def test_the_members_are_the_seeds_in_numeric_order(several: Path, tmp_path: Pat
 def test_forced_scores_are_the_mean_of_the_models(several: Path) -> None:
     together, alone = load(several), [load(member) for member in members(several)]
     assert (len(together.models), [len(t.models) for t in alone]) == (2, [1, 1])
-    assert isinstance(together.searcher.stepper, Ensemble) and isinstance(alone[0].searcher.stepper, Stepper)
+    assert isinstance(together.searcher.stepper, Ensemble)
     sources = together.tokenizer.source.encode(["a b c", "h g", "d e f a"])
     targets = together.tokenizer.target.encode(["c b a", "g h", "a a a a a"])
     found = [

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from ctypes import CDLL
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
 from s2scli.native import NativeStepper, library, supported
 from s2scli.native.matrix import Packed
+from s2scli.translator import SearchOptions, Translator
 
 ROOT = Path(__file__).parents[1]
 BUILDS = [
@@ -193,6 +195,28 @@ def test_a_model_whose_weights_are_no_numbers_says_nothing(kernels: CDLL) -> Non
     with torch.no_grad():
         found = beam_search(native, native.start(*pad(SOURCES)), limits(5, 5, 5), beam=3)
     assert [h[0].tokens for h in found] == [(), (), ()]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"beam": 1}, {"sample": True, "seed": 3}, {"beam": 3, "no_repeat_ngram": 2}]
+)
+def test_a_translator_says_the_same_with_them_and_without(
+    trained: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["a b c", "h g", "", "d e f a", "c"] * 9
+    search = SearchOptions(attention=True, **options)
+    found = []
+    for kernels in (library.kernels, lambda: None):
+        monkeypatch.setattr("s2scli.searcher.kernels", kernels)
+        translator = Translator.load(trained, precision="fp32")
+        found.append(list(translator.hypotheses(lines, search)))
+        assert isinstance(translator.searcher.stepper, (NativeStepper, Stepper)[len(found) - 1])
+    for (one, *_), (other, *_) in zip(*found, strict=True):
+        assert one.text == other.text
+        for a, b in zip(one.pieces, other.pieces, strict=True):
+            assert a.hypothesis.log_probability == pytest.approx(b.hypothesis.log_probability, abs=1e-4)
+            assert a.hypothesis.attention is not None and b.hypothesis.attention is not None
+            torch.testing.assert_close(a.hypothesis.attention, b.hypothesis.attention, atol=1e-4, rtol=0)
 
 
 def test_what_the_kernels_do_not_know_is_left_to_torch() -> None:

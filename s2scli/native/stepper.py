@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from ctypes import CDLL, byref
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -150,6 +151,10 @@ class NativeStepper:
             narrow = model.narrow
             self.narrow = Packed(narrow.weight.detach(), narrow.bias.detach(), kind, [(h, 1.0)])
         self.output = self._columns(None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> NativeStepper:
+        """Itself, as nothing of it changes but what is computed once for all."""
+        return self
 
     def _columns(self, chosen: Tensor | None) -> Output:
         """The output layer for the chosen tokens, or all, filled up with columns that never win."""
