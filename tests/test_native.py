@@ -238,7 +238,19 @@ def test_a_build_of_other_sources_is_not_used(tmp_path: Path) -> None:
         subprocess.run(command, check=True)
     other, right = made
     assert library.opened(other) is None
-    assert library.opened(right) is not None
+    plain = library.opened(right)  # for any processor of the kind, with vectors of four numbers
+    assert plain is not None and not plain.s2s_int8()
+    model = make("lstm", "dot", "input", **WIDE)
+    with torch.no_grad():
+        found, native = [], NativeStepper(model, plain, "fp32")
+        for stepper in (Stepper(model, "fp32"), native):
+            state = stepper.start(*pad(SOURCES))
+            for token in (BOS, 5, 6):
+                prediction, _, state = stepper.step(torch.full((3,), token), state)
+            found.append(prediction)
+        torch.testing.assert_close(found[0].log_p(), found[1].log_p(), atol=1e-5, rtol=0)
+        one, same = (p.continuations(torch.zeros(3, 1), Grid(shape=(3, 1)), 4) for p in found)
+        assert torch.equal(one.token, same.token)
     assert library.opened(tmp_path / "none.so") is None
     (tmp_path / "text.so").write_text("no library")
     assert library.opened(tmp_path / "text.so") is None

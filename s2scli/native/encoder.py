@@ -38,7 +38,7 @@ class NativeEncoder:
     def __init__(self, model: Seq2Seq, library: CDLL, kind: Kind) -> None:
         config = self.config = model.config
         self.width = config.hidden // (2 if config.bidirectional else 1)
-        embedding = model.encoder.embedding.weight.detach().float().clone()
+        embedding = model.encoder.embedding.weight.detach().float()
         self.layers = []
         for i, directions in enumerate(model.encoder.layers):
             assert isinstance(directions, nn.ModuleList)

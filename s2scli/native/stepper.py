@@ -135,7 +135,7 @@ class NativeStepper:
         added = max(1.0, states) if config.cell == "gru" else 1.0
         outputs = [added * (i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
         self.combine = Packed(combine, decoder.combine.bias.detach() * TANH, kind, [(h, outputs[-1])])
-        embedding = decoder.embedding.weight.detach().float().clone()
+        embedding = decoder.embedding.weight.detach().float()
         self.layers = []
         for i, layer in enumerate(decoder.rnn.layers):
             assert isinstance(layer, RNNLayer)
@@ -144,8 +144,7 @@ class NativeStepper:
             self.layers.append(
                 NativeLayer(layer, None if i else embedding, kind, bounds, library, table=kind == "fp32")
             )
-        self._weight = model.output.weight.detach().float() / math.log(2)
-        self._bias = model.output.bias.detach().float() / math.log(2)
+        self._weight, self._bias = model.output.weight.detach().float(), model.output.bias.detach().float()
         self.narrow: Packed | None = None
         if model.narrow is not None:
             narrow = model.narrow
@@ -161,6 +160,7 @@ class NativeStepper:
         weight, bias = self._weight, self._bias
         if chosen is not None:
             weight, bias = weight.index_select(0, chosen), bias.index_select(0, chosen)
+        weight, bias = weight / math.log(2), bias / math.log(2)
         surplus = -bias.numel() % 64
         bias = torch.cat([bias, bias.new_full((surplus,), IMPOSSIBLE)])
         weight = torch.cat([weight, weight.new_zeros(surplus, weight.size(1))])
