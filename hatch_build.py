@@ -29,7 +29,7 @@ X86 = {
 
 
 def sources(folder: Path) -> str:
-    """What the kernels are made of, as a number: a build of other sources is not used (``library.py``)."""
+    """What the kernels are made of, as a number: a build of other sources is not used (``bindings.py``)."""
     content = b"".join(path.read_bytes() for path in sorted(folder.glob("*.[ch]")))
     return hashlib.sha256(content).hexdigest()[:15]
 

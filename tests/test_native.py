@@ -25,15 +25,15 @@ from s2scli.model.packed import Kind
 from s2scli.model.prediction import Dense
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
-from s2scli.native import NativeStepper, library, supported
+from s2scli.native import NativeStepper, bindings, supported
 from s2scli.native.matrix import Packed
 from s2scli.translator import SearchOptions, Translator
 
 ROOT = Path(__file__).parents[1]
 BUILDS = [
     pytest.param(found, id=name)
-    for name in library._supported()
-    if (found := library.opened(library.FOLDER / f"kernels-{name}.so")) is not None
+    for name in bindings._supported()
+    if (found := bindings.opened(bindings.FOLDER / f"kernels-{name}.so")) is not None
 ]
 if not BUILDS:
     pytest.skip("the kernels are not built: there was no C compiler", allow_module_level=True)
@@ -206,7 +206,7 @@ def test_a_translator_says_the_same_with_them_and_without(
     lines = ["a b c", "h g", "", "d e f a", "c"] * 9
     search = SearchOptions(attention=True, **options)
     found = []
-    for kernels in (library.kernels, lambda: None):
+    for kernels in (bindings.kernels, lambda: None):
         monkeypatch.setattr("s2scli.searcher.kernels", kernels)
         translator = Translator.load(trained, precision="fp32")
         found.append(list(translator.hypotheses(lines, search)))
@@ -231,14 +231,14 @@ def test_a_build_of_other_sources_is_not_used(tmp_path: Path) -> None:
     compiler = next(filter(shutil.which, ("cc", "gcc", "clang")), None)
     if compiler is None:
         pytest.skip("no C compiler")
-    source, made = library.FOLDER / "kernels.c", []
-    for name, number in (("other", 1), ("right", library.sources())):
+    source, made = bindings.FOLDER / "kernels.c", []
+    for name, number in (("other", 1), ("right", bindings.sources())):
         made.append(tmp_path / f"{name}.so")
         command = [compiler, "-shared", "-fPIC", f"-DSOURCES={number}", source, "-o", made[-1], "-lm"]
         subprocess.run(command, check=True)
     other, right = made
-    assert library.opened(other) is None
-    plain = library.opened(right)  # for any processor of the kind, with vectors of four numbers
+    assert bindings.opened(other) is None
+    plain = bindings.opened(right)  # for any processor of the kind, with vectors of four numbers
     assert plain is not None and not plain.s2s_int8()
     model = make("lstm", "dot", "input", **WIDE)
     with torch.no_grad():
@@ -251,9 +251,9 @@ def test_a_build_of_other_sources_is_not_used(tmp_path: Path) -> None:
         torch.testing.assert_close(found[0].log_p(), found[1].log_p(), atol=1e-5, rtol=0)
         one, same = (p.continuations(torch.zeros(3, 1), Grid(shape=(3, 1)), 4) for p in found)
         assert torch.equal(one.token, same.token)
-    assert library.opened(tmp_path / "none.so") is None
+    assert bindings.opened(tmp_path / "none.so") is None
     (tmp_path / "text.so").write_text("no library")
-    assert library.opened(tmp_path / "text.so") is None
+    assert bindings.opened(tmp_path / "text.so") is None
 
 
 def test_search_does_without_where_the_environment_says_so() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from s2scli.model.packed import Kind
 from s2scli.model.rnn import RNNLayer
-from s2scli.native import library as c
+from s2scli.native import bindings as c
 from s2scli.native.matrix import Packed, Part
 
 SIGMOID, TANH = -1 / math.log(2), -2 / math.log(2)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from s2scli.model.packed import Kind
-from s2scli.native import library as c
+from s2scli.native import bindings as c
 
 PANEL, BLOCK = 64, 16
 """Columns of a panel and rows of a block (``inputs.h``)."""

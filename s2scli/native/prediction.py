@@ -12,7 +12,7 @@ from torch import Tensor
 from s2scli.config import EOS
 from s2scli.model.grid import Grid
 from s2scli.model.prediction import NEVER, Continuations, chosen
-from s2scli.native import library as c
+from s2scli.native import bindings as c
 from s2scli.native.matrix import Packed
 
 IMPOSSIBLE = -1e30

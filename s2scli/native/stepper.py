@@ -22,7 +22,7 @@ from s2scli.model.packed import Kind
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.model.shortlist import Shortlist
-from s2scli.native import library as c
+from s2scli.native import bindings as c
 from s2scli.native.encoder import NativeEncoder
 from s2scli.native.layer import TANH, NativeLayer
 from s2scli.native.matrix import Packed, Part, filled_up
@@ -105,7 +105,7 @@ class NativeStepper:
     """
 
     def __init__(self, model: Seq2Seq, library: CDLL, kind: Kind) -> None:
-        self.library, self.kind = library, kind
+        self.kernels, self.kind = library, kind
         self.config = config = model.config
         self.encoder = NativeEncoder(model, library, kind)
         decoder, h = model.decoder, config.hidden
@@ -179,8 +179,8 @@ class NativeStepper:
         memory = None
         if self.from_value is not None:
             rows = encoded.flatten(0, 1)
-            keys = rows if self.from_key is None else self.from_key(self.library, rows)
-            values = self.from_value(self.library, rows)
+            keys = rows if self.from_key is None else self.from_key(self.kernels, rows)
+            values = self.from_value(self.kernels, rows)
             if self.kind == "int8":  # half the memory to read at every step
                 keys, values = keys.to(torch.bfloat16), values.to(torch.bfloat16)
             memory = Memory(keys=keys.view(encoded.shape), values=values.view(encoded.shape), lengths=lengths)
@@ -193,7 +193,7 @@ class NativeStepper:
             output = replace(output, allowed=mask)
         layers = self.config.decoder_layers
         if self.bridge is not None:
-            states = self.bridge(self.library, last, bend=True).view(last.size(0), layers, -1)
+            states = self.bridge(self.kernels, last, bend=True).view(last.size(0), layers, -1)
             hidden = tuple(states[:, i].contiguous() for i in range(layers))
         else:
             hidden = (torch.zeros_like(last) if self.config.bridge == "zero" else last,) * layers
@@ -238,14 +238,14 @@ class NativeStepper:
             parents=None,
             steps=state.steps + 1,
         )
-        narrowed = vectors if self.narrow is None else self.narrow(self.library, vectors)
-        return NativePrediction(self.library, narrowed, state.output, state.sentences), weights, following
+        narrowed = vectors if self.narrow is None else self.narrow(self.kernels, vectors)
+        return NativePrediction(self.kernels, narrowed, state.output, state.sentences), weights, following
 
     def _attend(self, states: Tensor, state: NativeState) -> tuple[Tensor, Tensor | None]:
         """Equations 1-5: decoder states s (N, h) to s̃ (N, h) and α (B, k, S)."""
         memory = state.memory
         if memory is None:
-            return self.combine(self.library, states, bend=True), None
+            return self.combine(self.kernels, states, bend=True), None
         width, (rows, units) = memory.keys.size(1), states.shape
         stride = filled_up(width, 16)
         weights, value = states.new_empty(rows, stride), torch.empty_like(states)
@@ -260,14 +260,14 @@ class NativeStepper:
             units=units,
             scale=(units**-0.5 if self.config.attention == "scaled-dot" else 1.0) / math.log(2),
         )
-        self.library.s2s_attend(
+        self.kernels.s2s_attend(
             byref(attended),
             c.c_int64(rows),
             *(c.c_void_p(c.address(x)) for x in (sentences, states, weights)),
             c.c_int64(stride),
             c.c_void_p(c.address(value)),
         )
-        vectors = self.combine(self.library, states, onto=value, bend=True)
+        vectors = self.combine(self.kernels, states, onto=value, bend=True)
         return vectors, state.grid.spread(weights[:, :width])
 
     def _position(self, width: int, step: int) -> Tensor | None:
