@@ -74,7 +74,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         built = build(FOLDER)
         if not built:
             self.app.display_warning(
-                "Without a C compiler, search is done by torch alone, at half the speed."
+                "Without a C compiler, search is done by torch alone, more slowly."
             )
             return
         build_data["artifacts"] += [path.relative_to(self.root).as_posix() for path in built]
