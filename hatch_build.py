@@ -73,9 +73,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         """Build what the wheel takes along."""
         built = build(FOLDER)
         if not built:
-            self.app.display_warning(
-                "Without a C compiler, search is done by torch alone, more slowly."
-            )
+            self.app.display_warning("Without a C compiler, search is done by torch alone, more slowly.")
             return
         build_data["artifacts"] += [path.relative_to(self.root).as_posix() for path in built]
         build_data["pure_python"] = False
