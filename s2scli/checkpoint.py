@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 import s2scli
 from s2scli.config import ModelConfig, TrainOptions, TranslateOptions
@@ -198,6 +199,17 @@ def load_weights(model: Seq2Seq, weights: Mapping[str, Tensor], path: Path) -> N
             parameter.copy_(weights[name])
 
 
+class _Undrawn(TorchFunctionMode):
+    """Layers that are made here draw no weights, which would take long and random numbers of the caller's."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return (kwargs or {}).get("tensor", args[0] if args else None)
+        return func(*args, **(kwargs or {}))
+
+
 def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
     """Model, tokenizer and description from a run folder or model directory (fp32, CPU)."""
     folder = find_model(path)
@@ -212,7 +224,7 @@ def load_model(path: Path) -> tuple[Seq2Seq, Tokenizer, ModelInfo]:
             hint="It belongs to another model: put back the one that was trained with this model.",
         )
     weights, _ = load_tensors(folder / "model.safetensors")
-    with torch.random.fork_rng(devices=[]):  # its layers draw weights, from numbers that are the caller's
+    with _Undrawn():
         model = Seq2Seq(info.model, initialise=False)
     load_weights(model, weights, folder / "model.safetensors")
     return model.eval(), tokenizer, info

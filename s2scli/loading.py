@@ -1,7 +1,8 @@
-"""Ctrl-C while modules are loaded is heard, once, and when they stand."""
+"""While modules are loaded: Ctrl-C is heard once they stand, and nobody looks for garbage among them."""
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,24 @@ INTERRUPTED = 130
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Put Ctrl-C off while modules are loaded.
+    """Load modules for a program: Ctrl-C is put off, and garbage collection left out.
 
-    torch would swallow it in the middle of its own loading, or go on with half of NumPy.
+    torch would swallow Ctrl-C in the middle of its own loading, or go on with half of NumPy. The collector would
+    look through all of its objects a dozen times, a tenth of the time that loading takes.
     """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with _interrupts_put_off():
+            yield
+    finally:
+        gc.freeze()  # modules stay
+        if collecting:
+            gc.enable()
+
+
+@contextmanager
+def _interrupts_put_off() -> Iterator[None]:
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) in (signal.SIG_IGN, None):
         yield

@@ -26,7 +26,7 @@ from s2scli.model.prediction import Dense
 from s2scli.model.shortlist import Shortlist
 from s2scli.model.stepper import Stepper
 from s2scli.native import NativeStepper, bindings, supported
-from s2scli.native.matrix import Packed
+from s2scli.native.matrix import Packed, number_of
 from s2scli.translator import SearchOptions, Translator
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +43,19 @@ WIDE = {"hidden": 64, "embedding": 32}
 KINDS = [(cell, kind, feed) for cell, kind, feed in KINDS if kind != "additive"]
 
 
+KINDS_OF_NUMBERS: list[Kind] = ["fp32", "bf16", "int8"]
+
+
 def numbers(kernels: CDLL) -> list[Kind]:
-    return ["fp32", "int8"] if kernels.s2s_int8() else ["fp32"]
+    return [kind for kind in KINDS_OF_NUMBERS if number_of(kernels, kind)]
+
+
+def tolerance(kernels: CDLL, kind: Kind) -> float:
+    """How far a log-probability may be off after a few steps; the sums of some tests are of size 1."""
+    number = number_of(kernels, kind)
+    assert number is not None
+    # 8 bits round to a hundredth of the largest weight and input, in every product.
+    return {"fp32": 1e-5, "halves": 5e-5, "bf16": 0.1, "int8": 0.3}[number]
 
 
 @pytest.mark.parametrize("kernels", BUILDS)
@@ -58,8 +69,7 @@ def test_it_makes_the_decoders_step(
     ids, lengths = pad(SOURCES)
     for number in numbers(kernels):
         native = NativeStepper(copy.deepcopy(model), kernels, number)
-        # 8 bits round: to a hundredth of the largest weight and input, in every product.
-        tolerance = 1e-5 if number == "fp32" else 0.3
+        most = tolerance(kernels, number)
         with torch.no_grad():
             plain, fast = model.start(ids, lengths), native.start(ids, lengths)
             tokens = torch.full((len(SOURCES), 1), BOS)
@@ -67,12 +77,10 @@ def test_it_makes_the_decoders_step(
                 log_p, weights, plain = model.step(tokens, plain)
                 prediction, same_weights, fast = native.step(tokens.flatten(), fast)
                 same = prediction.log_p()
-                torch.testing.assert_close(
-                    same[:, : log_p.size(2)], log_p.flatten(0, 1), atol=tolerance, rtol=0
-                )
+                torch.testing.assert_close(same[:, : log_p.size(2)], log_p.flatten(0, 1), atol=most, rtol=0)
                 assert (same[:, log_p.size(2) :] == -torch.inf).all()
                 if weights is not None:
-                    torch.testing.assert_close(same_weights, weights, atol=tolerance, rtol=0)
+                    torch.testing.assert_close(same_weights, weights, atol=most, rtol=0)
                 # Two hypotheses a sentence, then one sentence fewer, as search does.
                 tokens = log_p.topk(2, dim=-1).indices[:, 0]
                 keep = torch.arange(len(tokens) - (t == 1))
@@ -93,6 +101,8 @@ def test_search_equals_the_reference(
         for parameter in model.parameters():
             parameter.mul_(2.0)  # surer of itself, and so of different opinions on different sources
     native = NativeStepper(model, kernels, "fp32")
+    # Such weights enlarge what is rounded; those of trained models do not (docs/translation.md).
+    tight = 1e-4 if native.number == "fp32" else 5e-4
     ids, lengths = pad(SOURCES)
     most = math.inf if threshold is None else threshold
     rules = limits(12, 8, 9)
@@ -103,22 +113,24 @@ def test_search_equals_the_reference(
         for i, (source, longest) in enumerate(zip(SOURCES, (12, 8, 9), strict=True)):
             tokens, score = reference_search(model, source, beam=5, most=longest, threshold=most)
             assert found[i][0].tokens == tokens
-            assert found[i][0].score == pytest.approx(score, abs=1e-4)
+            assert found[i][0].score == pytest.approx(score, abs=tight)
             tokens, score = reference_search(model, source, beam=1, most=longest, threshold=most)
             assert greedy[i].tokens == tokens
-            assert greedy[i].score == pytest.approx(score, abs=1e-4)
+            assert greedy[i].score == pytest.approx(score, abs=tight)
         for rank in range(3):
             wanted, counts = pad([h[min(rank, len(h) - 1)].tokens for h in found])
             forced = forced_search(native, native.start(ids, lengths), wanted, counts, Grid.first(counts, 5))
             for row, count, hypotheses in zip(forced, counts, found, strict=True):
                 hypothesis = hypotheses[min(rank, len(hypotheses) - 1)]
                 emitted = int(count) - (not hypothesis.complete)
-                assert float(row[:emitted].sum()) == pytest.approx(hypothesis.log_probability, abs=1e-4)
+                assert float(row[:emitted].sum()) == pytest.approx(hypothesis.log_probability, abs=tight)
 
 
 @pytest.mark.parametrize("kernels", BUILDS)
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
-def test_a_sentence_is_the_same_to_the_last_bit_whatever_stands_beside_it(cell: str, kernels: CDLL) -> None:
+def test_a_sentence_is_the_same_to_the_last_bit_whatever_stands_beside_it(
+    cell: str, kernels: CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = make(cell, "dot", "input", **WIDE)
     sources = [[4 + (i * j) % 19 for j in range(1, 2 + i % 11)] for i in range(50)]
     for number in numbers(kernels):
@@ -130,8 +142,11 @@ def test_a_sentence_is_the_same_to_the_last_bit_whatever_stands_beside_it(cell: 
                 found = beam_search(native, native.start(*pad(sources)), rules, beam=5, n_best=5)
             return [tuple((h.tokens, h.log_probability) for h in hs) for hs in found]
 
+        with monkeypatch.context() as patch:
+            patch.setattr("s2scli.native.layer._WORTH", math.inf)  # no table of input projections for few
+            alone = [search([source])[0] for source in sources]
         together = search(sources)
-        assert together == [search([source])[0] for source in sources]
+        assert together == alone
         assert together == search(sources[::-1])[::-1]
 
 
@@ -174,11 +189,13 @@ def test_a_product_is_as_exact_as_its_steps(rows: int, columns: int, bounded: bo
         x = x * torch.logspace(-3, 3, rows).unsqueeze(1)  # each row has its own scale
     exact, largest = x @ weight.T + bias, x.abs().amax(dim=1, keepdim=True)
     for number in numbers(kernels):
-        packed = Packed(weight, bias, number, [(48, 1.0)] if bounded else None)
+        kind = number_of(kernels, number)
+        assert kind is not None
+        packed = Packed(weight, bias, kind, [(48, 1.0)] if bounded else None)
         found = packed(kernels, x)[:, :columns]
-        most = 1e-5 if number == "fp32" else 0.05
+        most = {"fp32": 1e-5, "halves": 5e-5, "bf16": 0.02, "int8": 0.05}[kind]
         assert ((found - exact).abs() / (1.0 if bounded else largest.clamp_min(1e-2))).max() < most
-        bent = Packed(weight * -2 / math.log(2), bias * -2 / math.log(2), number, [(48, 1.0)])
+        bent = Packed(weight * -2 / math.log(2), bias * -2 / math.log(2), kind, [(48, 1.0)])
         if bounded:
             onto = torch.randn(rows, columns)
             expected = torch.tanh(exact + onto)
@@ -224,7 +241,7 @@ def test_what_the_kernels_do_not_know_is_left_to_torch() -> None:
     assert supported(kernels, make("lstm", "dot", "none", **WIDE).config, "fp32")
     assert not supported(kernels, make("lstm", "additive", "none", **WIDE).config, "fp32")
     assert not supported(kernels, make("lstm", "dot", "none", hidden=40).config, "fp32")
-    assert not supported(kernels, make("lstm", "dot", "none", **WIDE).config, "bf16")
+    assert supported(kernels, make("lstm", "dot", "none", **WIDE).config, "bf16") == kernels.s2s_half()
 
 
 def test_a_build_of_other_sources_is_not_used(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def opened(path: Path) -> CDLL | None:
     """A build of the kernels; None if there is none, it is not of these sources, or does not run here."""
     try:
         found = CDLL(str(path))
-        for ask in (found.s2s_sources, found.s2s_ready, found.s2s_int8):
+        for ask in (found.s2s_sources, found.s2s_ready, found.s2s_int8, found.s2s_half):
             ask.restype = c_int64
         return found if found.s2s_sources() == sources() and found.s2s_ready() else None
     except (OSError, AttributeError):

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from s2scli.model.packed import Kind
 from s2scli.model.rnn import RNNLayer
 from s2scli.model.seq2seq import Seq2Seq
 from s2scli.native.layer import NativeLayer
-from s2scli.native.matrix import Part
+from s2scli.native.matrix import Number, Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ class _Steps:
 class NativeEncoder:
     """Reads sources; in fp32 outside, with matrices of the given kind inside."""
 
-    def __init__(self, model: Seq2Seq, library: CDLL, kind: Kind) -> None:
+    def __init__(self, model: Seq2Seq, library: CDLL, kind: Number) -> None:
         config = self.config = model.config
         self.width = config.hidden // (2 if config.bidirectional else 1)
         embedding = model.encoder.embedding.weight.detach().float()

@@ -9,11 +9,12 @@
 #define BLOCK 16 /* rows that are finished together */
 #define PARTS 3
 
-/* BYTES: 8 bits, inputs of known bounds. OWN: 8 bits, each row of inputs with a scale of its own. */
-enum { FP32, BYTES, OWN };
+/* BYTES: 8 bits, inputs of known bounds. OWN: 8 bits, each row of inputs with a scale of its own. HALF: bf16.
+   HALVES: each number as the sum of two in bf16, which have 16 bits of it together. */
+enum { FP32, BYTES, OWN, HALF, HALVES };
 
 struct matrix {
-    int64_t kind, columns, inputs; /* columns: filled up to a multiple of 64, and so in 8 bits are inputs */
+    int64_t kind, columns, inputs; /* columns: filled up to a multiple of 64, and so are inputs but in FP32 */
     const void *weights;
     const float *scale;    /* in 8 bits: of each column, in BYTES that of inputs included */
     const int32_t *offset; /* OWN: 128 times the sum of each column's weights; in BYTES the bias has it */
@@ -53,6 +54,21 @@ ALWAYS void to_bytes(const float *from, int64_t n, float steps, uint8_t *to) {
     for (; j < n; j++) to[j] = (uint8_t)(int32_t)fmaf(from[j], steps, 128.5f);
 }
 
+#if defined(__AVX512BF16__)
+/* Rounds n numbers, a multiple of 16, to bf16; what that leaves of each is rounded too, if there is a place for it. */
+ALWAYS void to_halves(const float *from, int64_t n, uint16_t *to, uint16_t *rest) {
+    for (int64_t j = 0; j < n; j += 16) {
+        const __m512 x = _mm512_loadu_ps(from + j);
+        const __m256i half = (__m256i)_mm512_cvtneps_pbh(x);
+        _mm256_storeu_si256((__m256i *)(to + j), half);
+        if (rest) {
+            const __m512 whole = (__m512)_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16);
+            _mm256_storeu_si256((__m256i *)(rest + j), (__m256i)_mm512_cvtneps_pbh(_mm512_sub_ps(x, whole)));
+        }
+    }
+}
+#endif
+
 ALWAYS float magnitude(const float *from, int64_t n) {
     vf most = {0};
     int64_t j = 0;
@@ -84,6 +100,18 @@ ALWAYS void lay_rows(const int kind, const struct matrix *m, const struct input 
                 memcpy(to, part[p], (size_t)in->width[p] * sizeof(float));
             continue;
         }
+#if defined(__AVX512BF16__)
+        if (kind == HALF || kind == HALVES) {
+            uint16_t *to = (uint16_t *)in->laid + i * m->inputs * (kind - HALF + 1), *end = to + m->inputs;
+            for (int p = 0; p < PARTS && part[p]; to += in->width[p], p++)
+                to_halves(part[p], in->width[p], to, kind == HALVES ? to + m->inputs : NULL);
+            if (to < end) {
+                memset(to, 0, (size_t)(end - to) * sizeof *to);
+                if (kind == HALVES) memset(to + m->inputs, 0, (size_t)(end - to) * sizeof *to);
+            }
+            continue;
+        }
+#endif
         uint8_t *to = (uint8_t *)in->laid + i * m->inputs, *end = to + m->inputs;
         float own = 0;
         if (kind == OWN) {

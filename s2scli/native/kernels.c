@@ -33,6 +33,9 @@ EXPORT int64_t s2s_ready(void) {
 /* Whether there are products in 8 bits. */
 EXPORT int64_t s2s_int8(void) { return HAS_INT8; }
 
+/* Whether there are some in bf16. */
+EXPORT int64_t s2s_half(void) { return HAS_HALF; }
+
 /* Recurrent layers. The sums of gates come times -1 / ln 2, those inside a tanh times -2 / ln 2, so that
    E = 2^sum is e^-x or e^-2x, and σ(x) = 1 / (1 + E), tanh(x) = (1 - E) / (1 + E). */
 

@@ -10,10 +10,9 @@ from ctypes import CDLL
 import torch
 from torch import Tensor
 
-from s2scli.model.packed import Kind
 from s2scli.model.rnn import RNNLayer
 from s2scli.native import bindings as c
-from s2scli.native.matrix import Packed, Part
+from s2scli.native.matrix import Number, Packed, Part
 
 SIGMOID, TANH = -1 / math.log(2), -2 / math.log(2)
 """What the kernels want a sum times, of which they take σ or tanh."""
@@ -47,7 +46,7 @@ class NativeLayer:
         self,
         layer: RNNLayer,
         embedding: Tensor | None,
-        kind: Kind,
+        kind: Number,
         bounds: Sequence[tuple[int, float]],
         library: CDLL,
         *,
@@ -74,7 +73,7 @@ class NativeLayer:
         self.tabled = table and embedding is not None
         bounds = list(bounds)
         if self.tabled:
-            self._embedded, self._bias = weight[:, :width].contiguous(), bias
+            self.library, self.embedded = library, Packed(weight[:, :width], bias, kind, None)
             self.matrix = Packed(weight[:, width:], None, kind, bounds)
         else:
             if embedding is not None:
@@ -91,11 +90,11 @@ class NativeLayer:
             with _COMPUTING:  # threads that search with the same model come here at the same time
                 self.projected += ids.numel()
                 worth = ids.numel() >= _TABLE_ROWS or self.projected >= _WORTH * vocabulary
-                if worth and self.table is None and vocabulary * self._bias.numel() <= _TABLE_LIMIT:
-                    self.table = torch.nn.functional.linear(self.embedding, self._embedded, self._bias)
+                if worth and self.table is None and vocabulary * self.embedded.columns <= _TABLE_LIMIT:
+                    self.table = self.embedded(self.library, self.embedding)
         if self.table is not None:
             return self.table, ids
-        few = torch.nn.functional.linear(self.embedding.index_select(0, ids), self._embedded, self._bias)
+        few = self.embedded(self.library, self.embedding.index_select(0, ids))  # the same to the last bit
         return few, torch.arange(ids.numel())
 
     def __call__(

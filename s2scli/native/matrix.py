@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from ctypes import CDLL, Structure, byref
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -14,8 +14,12 @@ from s2scli.native import bindings as c
 
 PANEL, BLOCK = 64, 16
 """Columns of a panel and rows of a block (``inputs.h``)."""
-_FP32, _BYTES, _OWN = range(3)
+_FP32, _BYTES, _OWN, _HALF, _HALVES = range(5)
 """Number formats of a matrix (``inputs.h``)."""
+
+Number = Literal["fp32", "halves", "bf16", "int8"]
+"""``halves``: each number as the sum of two in bf16, 16 bits together. Of the four products of their parts the
+three larger ones are summed in fp32, which takes less time than one product in fp32 where there are tiles."""
 
 Part = tuple[Tensor, Tensor | None]
 """Rows (M, k), and which of them (N,) are meant; None if all are, in order."""
@@ -31,6 +35,13 @@ def rows_of(part: Part) -> int:
     return part[0].size(0) if part[1] is None else part[1].numel()
 
 
+def number_of(library: CDLL, kind: Kind) -> Number | None:
+    """In which numbers the kernels multiply for a precision; None if they do not."""
+    if kind == "fp32":
+        return "halves" if library.s2s_half() else "fp32"
+    return kind if (library.s2s_half() if kind == "bf16" else library.s2s_int8()) else None
+
+
 class Packed:
     """A matrix W (m, k) and a bias (m,), laid out in panels of columns.
 
@@ -38,13 +49,13 @@ class Packed:
 
     Args:
         weight: In fp32.
-        kind: ``fp32`` or ``int8``.
+        kind: What its numbers become; all else is fp32.
         bounds: Of each part of the inputs, its width and what is no smaller than any of its numbers. None:
             not known, and each 8-bit row of inputs has a scale of its own.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, kind: Kind, bounds: Sequence[tuple[int, float]] | None
+        self, weight: Tensor, bias: Tensor | None, kind: Number, bounds: Sequence[tuple[int, float]] | None
     ) -> None:
         self.kind, self.columns, self.width = kind, weight.size(0), filled_up(weight.size(0), PANEL)
         more = self.width - self.columns
@@ -68,9 +79,19 @@ class Packed:
                 self._scale /= 127
                 self._bias -= self._offset * self._scale
             panels = whole.view(-1, PANEL, self.inputs // 4, 4).transpose(1, 2)
-        else:
+        elif kind == "fp32":
             self.inputs = weight.size(1)
             panels = torch.nn.functional.pad(weight, (0, 0, 0, more)).view(-1, PANEL, self.inputs).mT
+        else:
+            number = _HALVES if kind == "halves" else _HALF
+            self.inputs = filled_up(weight.size(1), PANEL)
+            weight = torch.nn.functional.pad(weight, (0, self.inputs - weight.size(1), 0, more))
+            halves = [weight.to(torch.bfloat16)]
+            if kind == "halves":
+                halves.append((weight - halves[0]).to(torch.bfloat16))
+            panels = (
+                torch.stack(halves).view(len(halves), -1, PANEL, self.inputs // 2, 2).permute(1, 0, 3, 2, 4)
+            )
         self._panels = panels.contiguous()
         self._struct = c.Matrix(
             kind=number,
@@ -91,7 +112,7 @@ class Packed:
             assert rows_of((x, index)) == count and x.dtype == torch.float32
             given.x[i], given.index[i] = c.address(x), c.address(index)
             given.width[i], given.stride[i] = x.size(1), x.stride(0)
-        size = 4 if self.kind == "fp32" else 1
+        size = {"int8": 1, "bf16": 2}.get(self.kind, 4)
         laid = torch.empty(filled_up(count, BLOCK) * self.inputs * size, dtype=torch.uint8)
         scale = torch.empty(count)
         given.laid, given.scale = c.address(laid), c.address(scale)

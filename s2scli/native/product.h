@@ -71,6 +71,7 @@ ALWAYS void rows_fp32(int64_t rows, const float *x, int64_t inputs, const float 
 
 #if defined(__AMX_INT8__)
 #define HAS_INT8 1
+#define HAS_HALF 1 /* processors with the one kind of tiles have the other */
 
 /* Eight tiles of 16 rows of 64 bytes: four of sums, one of inputs, three of weights by turns. */
 ALWAYS void tiles_int8(int64_t from, int64_t to, const uint8_t *x, int64_t inputs, const int8_t *weights) {
@@ -85,6 +86,41 @@ ALWAYS void tiles_int8(int64_t from, int64_t to, const uint8_t *x, int64_t input
         _tile_dpbusd(2, 4, 7);
         _tile_loadd(5, w + 192, 4 * PANEL);
         _tile_dpbusd(3, 4, 5);
+    }
+}
+
+/* The same in bf16, steps of 32 inputs: hi · hi, and with the rests also hi · rest + rest · hi. */
+ALWAYS void tiles_half(int64_t from, int64_t to, const uint16_t *x, int64_t inputs, const uint16_t *weights) {
+    for (int64_t k = from; k < to; k += 32) {
+        const uint16_t *w = weights + k * PANEL;
+        _tile_loadd(4, x + k, 2 * inputs);
+        _tile_loadd(5, w, 4 * PANEL);
+        _tile_dpbf16ps(0, 4, 5);
+        _tile_loadd(6, w + 32, 4 * PANEL);
+        _tile_dpbf16ps(1, 4, 6);
+        _tile_loadd(7, w + 64, 4 * PANEL);
+        _tile_dpbf16ps(2, 4, 7);
+        _tile_loadd(5, w + 96, 4 * PANEL);
+        _tile_dpbf16ps(3, 4, 5);
+    }
+}
+
+ALWAYS void tiles_halves(int64_t from, int64_t to, const uint16_t *x, int64_t inputs, const uint16_t *weights) {
+    for (int64_t k = from; k < to; k += 32) {
+        const uint16_t *w = weights + k * PANEL, *rest = w + inputs * PANEL;
+        _tile_loadd(4, x + k, 4 * inputs);
+        _tile_loadd(5, x + inputs + k, 4 * inputs);
+#define COLUMNS(tile)                            \
+    _tile_loadd(6, w + 32 * tile, 4 * PANEL);    \
+    _tile_dpbf16ps(tile, 4, 6);                  \
+    _tile_loadd(7, rest + 32 * tile, 4 * PANEL); \
+    _tile_dpbf16ps(tile, 5, 6);                  \
+    _tile_dpbf16ps(tile, 4, 7)
+        COLUMNS(0);
+        COLUMNS(1);
+        COLUMNS(2);
+        COLUMNS(3);
+#undef COLUMNS
     }
 }
 
@@ -131,6 +167,10 @@ ALWAYS void rows_int8(int64_t rows, const uint8_t *x, int64_t inputs, const int8
 #define HAS_INT8 0
 #endif
 
+#ifndef HAS_HALF
+#define HAS_HALF 0
+#endif
+
 /* Rows that are multiplied with one panel after the other, so that they stay in the cache. */
 #define ROWS_FP32 384
 #define TOGETHER 48 /* of these, rows that are finished together: a multiple of HIGH */
@@ -168,12 +208,15 @@ ALWAYS void multiply_as(const int kind, const struct matrix *m, const struct inp
 /* The same with tiles, which a unit of its own multiplies: meanwhile, by turns, the block before is finished. */
 ALWAYS void multiply_tiles(const int kind, const struct matrix *m, const struct input *in, ahead before, finish with,
                            void *what) {
-    const int64_t panels = m->columns / PANEL, steps = m->inputs / 64, few = BLOCK / TURNS;
+    const int64_t panels = m->columns / PANEL, few = BLOCK / TURNS;
+    const int64_t deep = kind < HALF ? 64 : 32, steps = m->inputs / deep; /* inputs that tiles hold at a time */
+    const int64_t size = kind == HALVES ? 4 : kind == HALF ? 2 : 1, many = kind == HALVES ? ROWS_FP32 : ROWS_BYTES;
+    const int finished = kind < HALF ? kind : FP32;
     int32_t raw[2][BLOCK * PANEL] __attribute__((aligned(64)));
     int64_t panel_before = 0, first_before = 0, rows_before = 0;
     int side = 0;
-    for (int64_t begin = 0; begin < in->rows; begin += ROWS_BYTES) {
-        const int64_t end = in->rows < begin + ROWS_BYTES ? in->rows : begin + ROWS_BYTES;
+    for (int64_t begin = 0; begin < in->rows; begin += many) {
+        const int64_t end = in->rows < begin + many ? in->rows : begin + many;
         for (int64_t panel = 0; panel < panels; panel++)
             for (int64_t first = begin; first < end; first += BLOCK, side ^= 1) {
                 const int64_t rows = end - first < BLOCK ? end - first : BLOCK;
@@ -183,13 +226,19 @@ ALWAYS void multiply_tiles(const int kind, const struct matrix *m, const struct 
                 _tile_zero(2);
                 _tile_zero(3);
                 for (int turn = 0; turn < TURNS; turn++) {
-                    tiles_int8(steps * turn / TURNS * 64, steps * (turn + 1) / TURNS * 64,
-                               (const uint8_t *)in->laid + first * m->inputs, m->inputs,
-                               (const int8_t *)m->weights + panel * PANEL * m->inputs);
+                    const int64_t from = steps * turn / TURNS * deep, to = steps * (turn + 1) / TURNS * deep;
+                    const void *x = (const char *)in->laid + first * m->inputs * size;
+                    const void *weights = (const char *)m->weights + panel * PANEL * m->inputs * size;
+                    if (kind == HALVES)
+                        tiles_halves(from, to, x, m->inputs, weights);
+                    else if (kind == HALF)
+                        tiles_half(from, to, x, m->inputs, weights);
+                    else
+                        tiles_int8(from, to, x, m->inputs, weights);
                     const int64_t left = rows_before - turn * few;
                     if (left > 0)
                         with(raw[side ^ 1] + turn * few * PANEL, m, in, panel_before, first_before + turn * few,
-                             left < few ? left : few, kind, what);
+                             left < few ? left : few, finished, what);
                 }
                 _tile_stored(0, raw[side], 4 * PANEL);
                 _tile_stored(1, raw[side] + 16, 4 * PANEL);
@@ -198,7 +247,7 @@ ALWAYS void multiply_tiles(const int kind, const struct matrix *m, const struct 
                 panel_before = panel, first_before = first, rows_before = rows;
             }
     }
-    if (rows_before) with(raw[side ^ 1], m, in, panel_before, first_before, rows_before, kind, what);
+    if (rows_before) with(raw[side ^ 1], m, in, panel_before, first_before, rows_before, finished, what);
 }
 #else
 #define multiply_tiles multiply_as
@@ -225,12 +274,13 @@ ALWAYS void multiply(const struct matrix *m, const struct input *in, ahead befor
     _tile_storeconfig(&others);
     _tile_loadconfig(&ours);
 #endif
-    if (m->kind == BYTES) {
-        lay_rows(BYTES, m, in);
-        multiply_tiles(BYTES, m, in, before, with, what);
-    } else {
-        lay_rows(OWN, m, in);
-        multiply_tiles(OWN, m, in, before, with, what);
+    switch (m->kind) {
+#if HAS_HALF
+    case HALVES: lay_rows(HALVES, m, in), multiply_tiles(HALVES, m, in, before, with, what); break;
+    case HALF: lay_rows(HALF, m, in), multiply_tiles(HALF, m, in, before, with, what); break;
+#endif
+    case BYTES: lay_rows(BYTES, m, in), multiply_tiles(BYTES, m, in, before, with, what); break;
+    default: lay_rows(OWN, m, in), multiply_tiles(OWN, m, in, before, with, what);
     }
 #if defined(__AMX_INT8__)
     _tile_loadconfig(&others);

@@ -25,7 +25,7 @@ from s2scli.model.shortlist import Shortlist
 from s2scli.native import bindings as c
 from s2scli.native.encoder import NativeEncoder
 from s2scli.native.layer import TANH, NativeLayer
-from s2scli.native.matrix import Packed, Part, filled_up
+from s2scli.native.matrix import Packed, Part, filled_up, number_of
 from s2scli.native.prediction import IMPOSSIBLE, NativePrediction, Output
 
 
@@ -90,7 +90,7 @@ class NativeState:
 
 def supported(library: CDLL, config: ModelConfig, kind: Kind) -> bool:
     """Whether the kernels know such a model, and such numbers."""
-    numbers = kind == "fp32" or (kind == "int8" and bool(library.s2s_int8()))
+    numbers = number_of(library, kind) is not None
     widths = (config.hidden // (2 if config.bidirectional else 1), config.embedding)
     return numbers and config.attention != "additive" and all(width % 16 == 0 for width in widths)
 
@@ -101,13 +101,16 @@ class NativeStepper:
     Args:
         model: In fp32; it must encode in fp32 or bf16 from then on. Its configuration is a `supported` one.
         library: The kernels.
-        kind: The number format of the matrices, ``fp32`` or ``int8``. All else is fp32.
+        kind: The precision of the matrices. All else is fp32.
     """
 
     def __init__(self, model: Seq2Seq, library: CDLL, kind: Kind) -> None:
-        self.kernels, self.kind = library, kind
+        self.kernels = library
+        number = number_of(library, kind)
+        assert number is not None
+        self.number = number
         self.config = config = model.config
-        self.encoder = NativeEncoder(model, library, kind)
+        self.encoder = NativeEncoder(model, library, number)
         decoder, h = model.decoder, config.hidden
         combine = decoder.combine.weight.detach().float() * TANH
         encoder_bound = float(config.encoder_layers if config.residual else 1)
@@ -120,21 +123,21 @@ class NativeStepper:
             value, combine = combine[:, :h], combine[:, h:]
             if decoder.attention.project_values is not None:
                 value = value @ decoder.attention.project_values.weight.detach().float()
-            self.from_value = Packed(value, None, kind, encoded)
+            self.from_value = Packed(value, None, number, encoded)
             if decoder.attention.project_keys is not None:
-                self.from_key = Packed(decoder.attention.project_keys.weight.detach(), None, kind, encoded)
+                self.from_key = Packed(decoder.attention.project_keys.weight.detach(), None, number, encoded)
             if (positions := decoder.attention.positions) is not None:
                 self.position = positions.reach, positions.bias.detach().float() / math.log(2)
         project = decoder.bridge.project
         self.bridge: Packed | None = None
         if project is not None:
             weight, bias = (w.detach().float() * TANH for w in (project.weight, project.bias))
-            self.bridge = Packed(weight, bias, kind, encoded)
+            self.bridge = Packed(weight, bias, number, encoded)
         states = encoder_bound if config.bridge == "last" else 1.0
         # Every layer adds at most this to what it was given: a tanh's, but a GRU carries its first state on.
         added = max(1.0, states) if config.cell == "gru" else 1.0
         outputs = [added * (i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
-        self.combine = Packed(combine, decoder.combine.bias.detach() * TANH, kind, [(h, outputs[-1])])
+        self.combine = Packed(combine, decoder.combine.bias.detach() * TANH, number, [(h, outputs[-1])])
         embedding = decoder.embedding.weight.detach().float()
         self.layers = []
         for i, layer in enumerate(decoder.rnn.layers):
@@ -142,13 +145,13 @@ class NativeStepper:
             given = [(h, outputs[i - 1])] if i else [(h, 1.0)] * (config.feed == "input")
             bounds = [*given, (h, max(1.0, states))]
             self.layers.append(
-                NativeLayer(layer, None if i else embedding, kind, bounds, library, table=kind == "fp32")
+                NativeLayer(layer, None if i else embedding, number, bounds, library, table=number != "int8")
             )
         self._weight, self._bias = model.output.weight.detach().float(), model.output.bias.detach().float()
         self.narrow: Packed | None = None
         if model.narrow is not None:
             narrow = model.narrow
-            self.narrow = Packed(narrow.weight.detach(), narrow.bias.detach(), kind, [(h, 1.0)])
+            self.narrow = Packed(narrow.weight.detach(), narrow.bias.detach(), number, [(h, 1.0)])
         self.output = self._columns(None)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> NativeStepper:
@@ -166,7 +169,7 @@ class NativeStepper:
         weight = torch.cat([weight, weight.new_zeros(surplus, weight.size(1))])
         # What the narrow matrix gives has no bound, and what a tanh gives has.
         bounds = [(weight.size(1), 1.0)] if self.narrow is None else None
-        return Output(matrix=Packed(weight, bias, self.kind, bounds), columns=chosen)
+        return Output(matrix=Packed(weight, bias, self.number, bounds), columns=chosen)
 
     def start(self, source: Tensor, lengths: Tensor, shortlist: Shortlist | None = None) -> NativeState:
         """The state of one empty hypothesis for each of B sentences.
@@ -181,7 +184,7 @@ class NativeStepper:
             rows = encoded.flatten(0, 1)
             keys = rows if self.from_key is None else self.from_key(self.kernels, rows)
             values = self.from_value(self.kernels, rows)
-            if self.kind == "int8":  # half the memory to read at every step
+            if self.number in ("int8", "bf16"):  # half the memory to read at every step
                 keys, values = keys.to(torch.bfloat16), values.to(torch.bfloat16)
             memory = Memory(keys=keys.view(encoded.shape), values=values.view(encoded.shape), lengths=lengths)
         output = self.output
