@@ -17,8 +17,8 @@ INTERRUPTED = 130
 def loading() -> Iterator[None]:
     """Load modules for a program: Ctrl-C is put off, and garbage collection left out.
 
-    torch would swallow Ctrl-C in the middle of its own loading, or go on with half of NumPy. The collector would
-    look through all of its objects a dozen times, a tenth of the time that loading takes.
+    torch would swallow Ctrl-C in the middle of its own loading, or go on with half of NumPy. The collector
+    would look through all of its objects a dozen times, a tenth of the time that loading takes.
     """
     collecting = gc.isenabled()
     gc.disable()

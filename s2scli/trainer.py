@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from s2scli import checkpoint, trainingstate
+from s2scli import checkpoint, native, trainingstate
 from s2scli.dataset import TrainingBatches
 from s2scli.distributed import Peers
 from s2scli.errors import S2SError, UsageError
@@ -104,6 +104,7 @@ class Trainer:
         self.folder, self.runtime, self.peers = folder, runtime, peers
         seed_everything(self.options.seed)
         self.model = Seq2Seq(recipe.model).to(runtime.device)
+        self.model.compute_with(native.lstm, native.softmax)
         self.parameters = list(self.model.parameters())
         self.averaged: Seq2Seq | None = None
         if self.options.average == "ema":

@@ -8,6 +8,8 @@ gradient of the logits takes their place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +22,51 @@ _BLOCK = 1 << 18
 """Logits in a block: 1 MiB of fp32, and what they are made from beside them in a core's cache."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """What a softmax finds beside the gradient of the logits.
+
+    Attributes:
+        smoothed, plain: Sums over the targets, in nats.
+        bias: (V,) the gradient of the logits, summed over the rows.
+    """
+
+    smoothed: Tensor
+    plain: Tensor
+    bias: Tensor
+
+
+SoftmaxKernel = Callable[[Tensor, Tensor, float], Losses]
+"""Logits (N, V), targets (M,) of the first M rows and ε to the losses; the logits become their gradient."""
+
+
+def library_softmax(logits: Tensor, target: Tensor, smoothing: float) -> Losses:
+    """The `SoftmaxKernel` made of torch's operations."""
+    rows, vocab = target.size(0), logits.size(1)
+    number = torch.promote_types(logits.dtype, torch.float32)
+    smoothed, plain = (torch.zeros((), dtype=number, device=logits.device) for _ in range(2))
+    bias = torch.zeros(vocab, dtype=number, device=logits.device)
+    block = max(1, _BLOCK // vocab) if logits.device.type == "cpu" else max(1, rows)
+    for begin in range(0, rows, block):
+        end = min(begin + block, rows)
+        log_p = torch.log_softmax(logits[begin:end], dim=-1, dtype=number)
+        index = target[begin:end].unsqueeze(1)
+        nll = -log_p.gather(1, index).sum()
+        plain += nll
+        smoothed += (1 - smoothing) * nll
+        if smoothing:
+            smoothed -= smoothing / vocab * log_p.sum()
+        # d loss / d logits = p - (1 - ε) onehot - ε/V
+        p = log_p.exp_()
+        p.scatter_add_(1, index, torch.full_like(index, -(1 - smoothing), dtype=p.dtype))
+        if smoothing:
+            p -= smoothing / vocab
+        logits[begin:end] = p
+        bias += p.sum(0)
+    logits[rows:] = 0
+    return Losses(smoothed=smoothed, plain=plain, bias=bias)
+
+
 class _SmoothedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -29,39 +76,15 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         bias: Tensor,
         target: Tensor,
         smoothing: float,
-        needs_gradient: bool,
+        softmax: SoftmaxKernel,
     ) -> tuple[Tensor, Tensor]:
-        rows, vocab = target.size(0), weight.size(0)
         cast_weight = weight.to(vectors.dtype)
         logits = linear(vectors, cast_weight, bias.to(vectors.dtype))
-        number = torch.promote_types(vectors.dtype, torch.float32)
-        smoothed, plain = (torch.zeros((), dtype=number, device=vectors.device) for _ in range(2))
-        bias_gradient = torch.zeros_like(bias)
-        block = max(1, _BLOCK // vocab) if vectors.device.type == "cpu" else max(1, rows)
-        for begin in range(0, rows, block):
-            end = min(begin + block, rows)
-            log_p = torch.log_softmax(logits[begin:end], dim=-1, dtype=number)
-            index = target[begin:end].unsqueeze(1)
-            nll = -log_p.gather(1, index).sum()
-            plain += nll
-            smoothed += (1 - smoothing) * nll
-            if smoothing:
-                smoothed -= smoothing / vocab * log_p.sum()
-            if needs_gradient:
-                # d loss / d logits = p - (1 - ε) onehot - ε/V
-                p = log_p.exp_()
-                p.scatter_add_(1, index, torch.full_like(index, -(1 - smoothing), dtype=p.dtype))
-                if smoothing:
-                    p -= smoothing / vocab
-                logits[begin:end] = p
-                bias_gradient += p.sum(0)
-        if needs_gradient:
-            gradient = logits
-            gradient[rows:] = 0
-            ctx.save_for_backward(gradient, vectors, cast_weight, bias_gradient)
-            ctx.number = weight.dtype
-        ctx.mark_non_differentiable(plain)
-        return smoothed, plain
+        losses = softmax(logits, target, smoothing)
+        ctx.save_for_backward(logits, vectors, cast_weight, losses.bias.to(bias.dtype))
+        ctx.number = weight.dtype
+        ctx.mark_non_differentiable(losses.plain)
+        return losses.smoothed, losses.plain
 
     @staticmethod
     @once_differentiable
@@ -83,7 +106,12 @@ def _outer(gradient: Tensor, vectors: Tensor, number: torch.dtype) -> Tensor:
 
 
 def smoothed_cross_entropy(
-    vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float
+    vectors: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    target: Tensor,
+    smoothing: float,
+    softmax: SoftmaxKernel = library_softmax,
 ) -> tuple[Tensor, Tensor]:
     """The loss of an output layer, summed over tokens.
 
@@ -96,11 +124,11 @@ def smoothed_cross_entropy(
         bias: (V,).
         target: (M,) ids, M ≤ N.
         smoothing: ε.
+        softmax: Makes losses and gradients of logits.
 
     Returns:
         The smoothed loss, and the plain negative log-likelihood (no gradient), in nats.
     """
-    # Inside the function gradients are always off, so it cannot ask this itself.
-    arguments = (vectors, weight, bias, target, smoothing, torch.is_grad_enabled())
+    arguments = (vectors, weight, bias, target, smoothing, softmax)
     smoothed, plain = _SmoothedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
     return smoothed, plain

@@ -7,6 +7,7 @@ kernels: dropout stands on the inputs and outputs of layers or on their weights.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -65,18 +66,33 @@ class Dropout(nn.Module):
         return (chance >= dropped).to(like.dtype).mul_(256 / (256 - dropped))
 
 
+LSTMKernel = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Tensor]
+"""x (T, B, d), the first states and cells (B, h) and the weights in torch's order to the outputs (T, B, h)."""
+
+
+def library_lstm(x: Tensor, hidden: Tensor, cell: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """The `LSTMKernel` that torch has."""
+    options = (True, 1, 0.0, torch.is_grad_enabled(), False, False)
+    output: Tensor = torch.lstm(x, [hidden.unsqueeze(0), cell.unsqueeze(0)], list(weights), *options)[0]
+    return output
+
+
 class RNNLayer(nn.Module):
     """One LSTM or GRU layer, forward in time.
 
     The weights are laid out as in ``torch.nn.LSTM`` and ``torch.nn.GRU`` (gates i, f, g, o
     and r, z, n). They are plain parameters so that a training step may run on a copy in
     another number format or with some weights dropped.
+
+    Attributes:
+        lstm: What reads a whole sequence.
     """
 
     def __init__(self, cell: Cell, input_size: int, hidden: int) -> None:
         super().__init__()
         self.kind = cell
         self.hidden = hidden
+        self.lstm: LSTMKernel = library_lstm
         gates = 4 if cell == "lstm" else 3
         self.weight_ih = nn.Parameter(torch.empty(gates * hidden, input_size))
         self.weight_hh = nn.Parameter(torch.empty(gates * hidden, hidden))
@@ -106,12 +122,11 @@ class RNNLayer(nn.Module):
         means nothing and the caller must mask it. The kernels read and write tensors in
         whose memory time comes first: others are copied.
         """
-        weights, options = list(self.parameters_in_order), (True, 1, 0.0, self.training, False, False)
         x = x.transpose(0, 1)
         if cell is not None:
-            output, _, _ = torch.lstm(x, [hidden.unsqueeze(0), cell.unsqueeze(0)], weights, *options)
-        else:
-            output, _ = torch.gru(x, hidden.unsqueeze(0), weights, *options)
+            return self.lstm(x, hidden, cell, self.parameters_in_order).transpose(0, 1)
+        options = (True, 1, 0.0, self.training, False, False)
+        output, _ = torch.gru(x, hidden.unsqueeze(0), list(self.parameters_in_order), *options)
         return output.transpose(0, 1)
 
     def step(self, x: Tensor, hidden: Tensor, cell: Tensor | None) -> tuple[Tensor, Tensor | None]:

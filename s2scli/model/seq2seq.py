@@ -12,9 +12,9 @@ from s2scli.model.attention import Memory
 from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
 from s2scli.model.encoder import Encoded, Encoder
-from s2scli.model.loss import smoothed_cross_entropy
+from s2scli.model.loss import SoftmaxKernel, library_softmax, smoothed_cross_entropy
 from s2scli.model.packed import filled
-from s2scli.model.rnn import RNNLayer
+from s2scli.model.rnn import LSTMKernel, RNNLayer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +60,7 @@ class Seq2Seq(nn.Module):
         """Build the model; without ``initialise`` its weights mean nothing until they are loaded."""
         super().__init__()
         self.config = config
+        self.softmax: SoftmaxKernel = library_softmax
         target = nn.Embedding(config.target_vocab, config.embedding, PAD)
         source = target
         if config.tie != "all":
@@ -91,6 +92,13 @@ class Seq2Seq(nn.Module):
                 # Symbols that training never shows: at first no input at all, rather than a random one.
                 # Where they are tied, the output layer moves them like all others.
                 nn.init.zeros_(module.weight.data[UNK])
+
+    def compute_with(self, lstm: LSTMKernel, softmax: SoftmaxKernel) -> None:
+        """Let whole sequences be read, and losses be made of logits, by other kernels than torch's."""
+        self.softmax = softmax
+        for module in self.modules():
+            if isinstance(module, RNNLayer):
+                module.lstm = lstm
 
     def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
         """Embeddings (…, e) of ids, in the working precision, whole words dropped in training."""
@@ -125,7 +133,7 @@ class Seq2Seq(nn.Module):
         useful = self._narrow(filled(self.decoder.dropout(useful.unsqueeze(1)).squeeze(1)))
         target = batch.target.flatten().index_select(0, batch.positions)
         smoothed, plain = smoothed_cross_entropy(
-            useful, self.output.weight, self.output.bias, target, smoothing
+            useful, self.output.weight, self.output.bias, target, smoothing, self.softmax
         )
         return Loss(smoothed=smoothed, plain=plain)
 

@@ -1,11 +1,15 @@
-"""Search by kernels of our own, written in C and built when s2scli is installed.
+"""Kernels of our own, written in C and built when s2scli is installed.
 
-``kernels.c`` has the steps, ``attention.h``, ``product.h`` and ``inputs.h`` their parts, ``vector.h`` what
-all are made of. ``bindings`` loads them; ``matrix``, ``layer``, ``encoder``, ``prediction`` and ``stepper``
-call them. Where they are not built, `model.stepper` makes the same steps with torch.
+Of search ``kernels.c`` has the steps, ``attention.h``, ``product.h`` and ``inputs.h`` their parts;
+``matrix``, ``layer``, ``encoder``, ``prediction`` and ``stepper`` call them. Of training ``recurrence.c`` has
+the LSTM and ``loss.c`` the softmax, by the threads of ``team.h``; the modules of these names call them.
+``vector.h`` and ``tiles.h`` are what all are made of, and ``bindings`` loads them. Where they are not built,
+torch does the same.
 """
 
 from s2scli.native.bindings import kernels
+from s2scli.native.loss import softmax
+from s2scli.native.recurrence import lstm
 from s2scli.native.stepper import NativeStepper, supported
 
-__all__ = ["NativeStepper", "kernels", "supported"]
+__all__ = ["NativeStepper", "kernels", "lstm", "softmax", "supported"]

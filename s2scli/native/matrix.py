@@ -18,8 +18,8 @@ _FP32, _BYTES, _OWN, _HALF, _HALVES = range(5)
 """Number formats of a matrix (``inputs.h``)."""
 
 Number = Literal["fp32", "halves", "bf16", "int8"]
-"""``halves``: each number as the sum of two in bf16, 16 bits together. Of the four products of their parts the
-three larger ones are summed in fp32, which takes less time than one product in fp32 where there are tiles."""
+"""``halves``: each number as the sum of two in bf16, 16 bits together. Of the four products of their parts
+the three larger ones are summed in fp32, which takes less time than one product in fp32 without tiles."""
 
 Part = tuple[Tensor, Tensor | None]
 """Rows (M, k), and which of them (N,) are meant; None if all are, in order."""

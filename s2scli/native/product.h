@@ -9,6 +9,7 @@
 #define S2S_PRODUCT_H
 
 #include "inputs.h"
+#include "tiles.h"
 
 /* What becomes of rows first… of a panel: raw[row][PANEL], sums of floats or of whole numbers. */
 typedef void (*finish)(const void *raw, const struct matrix *m, const struct input *in, int64_t panel,
@@ -71,7 +72,6 @@ ALWAYS void rows_fp32(int64_t rows, const float *x, int64_t inputs, const float 
 
 #if defined(__AMX_INT8__)
 #define HAS_INT8 1
-#define HAS_HALF 1 /* processors with the one kind of tiles have the other */
 
 /* Eight tiles of 16 rows of 64 bytes: four of sums, one of inputs, three of weights by turns. */
 ALWAYS void tiles_int8(int64_t from, int64_t to, const uint8_t *x, int64_t inputs, const int8_t *weights) {
@@ -167,10 +167,6 @@ ALWAYS void rows_int8(int64_t rows, const uint8_t *x, int64_t inputs, const int8
 #define HAS_INT8 0
 #endif
 
-#ifndef HAS_HALF
-#define HAS_HALF 0
-#endif
-
 /* Rows that are multiplied with one panel after the other, so that they stay in the cache. */
 #define ROWS_FP32 384
 #define TOGETHER 48 /* of these, rows that are finished together: a multiple of HIGH */
@@ -203,8 +199,6 @@ ALWAYS void multiply_as(const int kind, const struct matrix *m, const struct inp
 }
 
 #if defined(__AMX_INT8__)
-#define TURNS 4
-
 /* The same with tiles, which a unit of its own multiplies: meanwhile, by turns, the block before is finished. */
 ALWAYS void multiply_tiles(const int kind, const struct matrix *m, const struct input *in, ahead before, finish with,
                            void *what) {
@@ -215,6 +209,9 @@ ALWAYS void multiply_tiles(const int kind, const struct matrix *m, const struct 
     int32_t raw[2][BLOCK * PANEL] __attribute__((aligned(64)));
     int64_t panel_before = 0, first_before = 0, rows_before = 0;
     int side = 0;
+    struct tiles ours = {.palette = 1};
+    for (int i = 0; i < 8; i++) ours.bytes[i] = 64, ours.rows[i] = 16;
+    load_shapes(&ours);
     for (int64_t begin = 0; begin < in->rows; begin += many) {
         const int64_t end = in->rows < begin + many ? in->rows : begin + many;
         for (int64_t panel = 0; panel < panels; panel++)
@@ -253,14 +250,6 @@ ALWAYS void multiply_tiles(const int kind, const struct matrix *m, const struct 
 #define multiply_tiles multiply_as
 #endif
 
-#if defined(__AMX_INT8__)
-struct tiles {
-    uint8_t palette, start, zero[14];
-    uint16_t bytes[16];
-    uint8_t rows[16];
-} __attribute__((aligned(64)));
-#endif
-
 ALWAYS void multiply(const struct matrix *m, const struct input *in, ahead before, finish with, void *what) {
     if (m->kind == FP32) {
         lay_rows(FP32, m, in);
@@ -268,11 +257,8 @@ ALWAYS void multiply(const struct matrix *m, const struct input *in, ahead befor
         return;
     }
 #if defined(__AMX_INT8__)
-    /* Other libraries in this thread find the tiles as they left them. */
-    struct tiles others, ours = {.palette = 1};
-    for (int i = 0; i < 8; i++) ours.bytes[i] = 64, ours.rows[i] = 16;
-    _tile_storeconfig(&others);
-    _tile_loadconfig(&ours);
+    struct tiles others; /* other libraries in this thread find the tiles as they left them */
+    store_shapes(&others);
 #endif
     switch (m->kind) {
 #if HAS_HALF
@@ -283,7 +269,7 @@ ALWAYS void multiply(const struct matrix *m, const struct input *in, ahead befor
     default: lay_rows(OWN, m, in), multiply_tiles(OWN, m, in, before, with, what);
     }
 #if defined(__AMX_INT8__)
-    _tile_loadconfig(&others);
+    load_shapes(&others);
 #endif
 }
 

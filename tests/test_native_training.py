@@ -1,0 +1,145 @@
+"""The kernels of training compute what torch's operations compute."""
+
+from __future__ import annotations
+
+import math
+from ctypes import CDLL
+
+import pytest
+import torch
+from test_model import batch, make
+from test_native import BUILDS
+from torch import Tensor
+
+from s2scli import native
+from s2scli.model.loss import library_softmax
+from s2scli.model.rnn import library_lstm
+from s2scli.native import recurrence
+
+TILES = [build for build in BUILDS if build.values[0].s2s_half()]
+with_tiles = pytest.mark.skipif(not TILES, reason="this processor has no tiles, or the kernels are not built")
+
+
+def sequence(rows: int, steps: int, units: int, inputs: int, number: torch.dtype) -> list[Tensor]:
+    """Inputs, first states and weights of a layer, all of them numbers that bf16 has."""
+    torch.manual_seed(rows + steps + units)
+    shapes = [(steps, rows, inputs), (rows, units), (rows, units)]
+    shapes += [(4 * units, inputs), (4 * units, units), (4 * units,), (4 * units,)]
+    scales = [0.5, 0.5, 1.0, inputs**-0.5, units**-0.5, 0.1, 0.1]
+    drawn = [torch.randn(shape) * scale for shape, scale in zip(shapes, scales, strict=True)]
+    return [x.to(torch.bfloat16).to(number).requires_grad_() for x in drawn]
+
+
+def lstm_and_gradients(lstm: object, given: list[Tensor]) -> list[Tensor]:
+    x, hidden, cell, *weights = given
+    output = lstm(x, hidden, cell, weights)  # type: ignore[operator]
+    torch.manual_seed(0)
+    outer = torch.randn(output.shape).to(torch.bfloat16).to(output.dtype)
+    return [output.detach(), *torch.autograd.grad(output, given, outer)]
+
+
+@pytest.fixture
+def threads() -> object:
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@with_tiles
+@pytest.mark.parametrize(
+    ("rows", "steps", "units", "inputs"),
+    [(1, 6, 64, 32), (7, 9, 32, 48), (16, 3, 96, 32), (33, 4, 64, 64), (40, 1, 64, 16), (72, 5, 256, 128)],
+)
+def test_the_lstm_is_that_of_torch(rows: int, steps: int, units: int, inputs: int) -> None:
+    exact = lstm_and_gradients(library_lstm, sequence(rows, steps, units, inputs, torch.float32))
+    found = lstm_and_gradients(native.lstm, sequence(rows, steps, units, inputs, torch.bfloat16))
+    for one, same in zip(exact, found, strict=True):
+        # bf16 rounds each number by up to 0.4 %.
+        assert float((same.float() - one).norm() / one.norm()) < 0.01
+
+
+@with_tiles
+def test_the_lstm_does_not_depend_on_the_number_of_threads(threads: object) -> None:
+    found = []
+    for count in (1, 2):
+        threads(count)  # type: ignore[operator]
+        found.append(lstm_and_gradients(native.lstm, sequence(45, 7, 128, 32, torch.bfloat16)))
+    # Of what the kernels make. The other products are the library's, and it may add in another order.
+    output, of_cell = 0, 3
+    assert torch.equal(found[0][output], found[1][output])
+    assert torch.equal(found[0][of_cell], found[1][of_cell])
+
+
+@with_tiles
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 7), (33, 48), (64, 31), (100, 130)])
+def test_a_matrix_is_turned(rows: int, columns: int) -> None:
+    (kernels,) = TILES[0].values
+    x = torch.randn(rows, columns).to(torch.bfloat16)
+    assert torch.equal(recurrence.turned(kernels, x), x.t())
+
+
+@pytest.mark.parametrize(("number", "units"), [(torch.float32, 64), (torch.bfloat16, 48)])
+def test_what_the_lstm_does_not_know_is_left_to_torch(
+    number: torch.dtype, units: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    monkeypatch.setattr(recurrence, "library_lstm", lambda *given: calls.append(1) or library_lstm(*given))
+    x, hidden, cell, *weights = sequence(3, 2, units, 16, number)
+    native.lstm(x, hidden, cell, weights)
+    assert calls
+
+
+@pytest.mark.parametrize("kernels", BUILDS)
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("rows", "useful", "vocab"), [(5, 5, 7), (8, 3, 16), (64, 64, 105), (40, 33, 3000)])
+def test_the_softmax_is_that_of_torch(
+    rows: int,
+    useful: int,
+    vocab: int,
+    smoothing: float,
+    number: torch.dtype,
+    kernels: CDLL,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("s2scli.native.loss.kernels", lambda: kernels)
+    torch.manual_seed(rows)
+    logits = (torch.randn(rows, vocab) * 5).to(number)
+    target = torch.randint(0, vocab, (useful,))
+    expected, found = logits.clone(), logits.clone()
+    exact = library_softmax(expected, target, smoothing)
+    losses = native.softmax(found, target, smoothing)
+    # In bf16 powers have 13 bits, and the gradient is rounded to 8.
+    close = 1e-6 if number == torch.float32 else 4e-3
+    torch.testing.assert_close(found.float(), expected.float(), atol=close, rtol=close)
+    torch.testing.assert_close(losses.bias, exact.bias, atol=close, rtol=close)
+    torch.testing.assert_close(losses.plain, exact.plain, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(losses.smoothed, exact.smoothed, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernels", BUILDS)
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("place", [0, 2, 39])
+def test_a_logit_that_is_no_number_makes_no_loss(
+    place: int, number: torch.dtype, kernels: CDLL, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s2scli.native.loss.kernels", lambda: kernels)
+    for what in (math.nan, math.inf):
+        logits = torch.zeros(2, 40, dtype=number)
+        logits[0, place] = what
+        losses = native.softmax(logits, torch.tensor([5, 6]), 0.0)
+        assert math.isnan(float(losses.plain))
+
+
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+def test_a_model_has_the_same_gradients(number: torch.dtype) -> None:
+    found = []
+    for kernels in ((library_lstm, library_softmax), (native.lstm, native.softmax)):
+        model = make("lstm", "general", "none", hidden=64, embedding=32)
+        model.compute_with(*kernels)
+        weights = model.step_weights(number)
+        loss = torch.func.functional_call(model, weights, (batch(), 0.1), tie_weights=False)
+        loss.smoothed.backward()
+        found.append([loss.smoothed.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for one, same in zip(*found, strict=True):
+        assert float((one - same).norm()) <= (1e-5 if number == torch.float32 else 0.02) * float(one.norm())
