@@ -67,7 +67,7 @@ class Dropout(nn.Module):
 
 
 LSTMKernel = Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Tensor]
-"""x (T, B, d), the first states and cells (B, h) and the weights in torch's order to the outputs (T, B, h)."""
+"""x (T, B, d), first states and cells (B, h), and the weights in torch's order, to the outputs (T, B, h)."""
 
 
 def library_lstm(x: Tensor, hidden: Tensor, cell: Tensor, weights: Sequence[Tensor]) -> Tensor:

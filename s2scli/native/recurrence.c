@@ -4,8 +4,9 @@
    to large products elsewhere. Of what does, each thread of a team has some units of its own, in all rows: its
    part of the weights stays in its cache from step to step, and the team meets after each.
 
-   Products are made with tiles in bf16, sums and cells are fp32. Rows are read in pairs of tiles, at times beyond
-   the last: the caller leaves room for PAIR rows behind `hidden` and `slopes`. */
+   Products are made with tiles in bf16, sums and cells are fp32. All else is in bf16; or `whole`, in fp32, and each
+   number is for the tiles the sum of two in bf16, the number rounded and what that leaves of it. Rows are read in pairs
+   of tiles, at times beyond the last: the caller leaves room for PAIR rows behind `hidden`, `slopes` and `split`. */
 
 #include "team.h"
 #include "tiles.h"
@@ -20,14 +21,16 @@
 
 struct recurrence {
     int64_t steps, rows, units; /* T, B, h: a multiple of 32 */
-    const uint16_t *weight;     /* (4h, h), gates i, f, g, o */
-    uint16_t *packed;           /* room for as much */
-    uint16_t *gates;            /* (T, B, 4h) the input's share of the sums, of which forward makes the gates */
-    uint16_t *hidden;           /* (T + 1, B, h), the first of them given */
-    float *cell;                /* (T + 1, B, h), the first of them given */
-    const uint16_t *outer;      /* backward: (T, B, h) the gradient of the hidden states */
-    uint16_t *slopes;           /* backward: (T, B, 4h) that of the sums */
-    float *carried;             /* backward: (B, h) that of the cells; of the last given, of the first found */
+    int64_t whole;
+    const void *weight; /* (4h, h), gates i, f, g, o */
+    uint16_t *packed;   /* room for as much, whole for twice as much */
+    void *gates;        /* (T, B, 4h) the input's share of the sums, of which forward makes the gates */
+    void *hidden;       /* (T + 1, B, h), the first of them given */
+    float *cell;        /* (T + 1, B, h), the first of them given */
+    const void *outer;  /* backward: (T, B, h) the gradient of the hidden states */
+    void *slopes;       /* backward: (T, B, 4h) that of the sums */
+    float *carried;     /* backward: (B, h) that of the cells; of the last given, of the first found */
+    uint16_t *split;    /* whole: (2, B + PAIR, 2, h), backward 4h, what tiles read of two steps by turns */
 };
 
 struct shared {
@@ -56,31 +59,120 @@ static void shape_tiles(struct pairs p) {
     load_shapes(&ours);
 }
 
-/* Rows whose sums are there: first… of a step, for 16 or 32 units. */
+/* Of what there are sums: a step, and the first of 16 or 32 units. */
 struct block {
-    int64_t step, unit, first;
+    int64_t step, unit;
 };
 
-/* A pair of rows times 32 columns, whose weights lie as they are needed. */
-ALWAYS void multiply_pair(struct pairs p, const uint16_t *x, int64_t inputs, const uint16_t *w, float *raw) {
-    const uint16_t *lower = x + p.upper * inputs;
+/* Numbers of either kind. */
+ALWAYS vf get(const void *from, int64_t at, const int whole) {
+    if (whole) return load((const float *)from + at);
+    return (vf)_mm512_slli_epi32(
+        _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)((const uint16_t *)from + at))), 16);
+}
+
+ALWAYS void put(void *to, int64_t at, const int whole, vf x) {
+    if (whole)
+        store((float *)to + at, x);
+    else
+        _mm256_storeu_si256((__m256i *)((uint16_t *)to + at), (__m256i)_mm512_cvtneps_pbh((__m512)x));
+}
+
+/* Numbers in bf16, each in the lower half of 32 bits, and what they leave. */
+ALWAYS __m512i rounded(vf x) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x)); }
+
+ALWAYS vf rest(vf x) { return x - (vf)_mm512_slli_epi32(rounded(x), 16); }
+
+/* A row of the tiles, of m inputs, gets 16 numbers. */
+ALWAYS void split(uint16_t *to, int64_t m, vf x) {
+    put(to, 0, 0, x);
+    put(to, m, 0, rest(x));
+}
+
+/* A row of a tile of weights, 16 numbers of two inputs by turns; whole, what they leave is in the next tile. */
+ALWAYS void pack_row(uint16_t *at, vf even, vf odd, const int whole) {
+    _mm512_storeu_si512(at, _mm512_or_si512(rounded(even), _mm512_slli_epi32(rounded(odd), 16)));
+    if (whole)
+        _mm512_storeu_si512(at + TILE, _mm512_or_si512(rounded(rest(even)), _mm512_slli_epi32(rounded(rest(odd)), 16)));
+}
+
+/* Weights of 16 units and two gates, [input / 32] tiles of each by turns. */
+ALWAYS void pack_forward(const struct recurrence *r, int64_t from, int64_t to, const int whole) {
+    const int64_t h = r->units;
+    const __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    const __m512i rows = _mm512_mullo_epi32(lanes, _mm512_set1_epi32((int)(whole ? h : h / 2)));
+    uint16_t *at = r->packed + from * 4 * h * (1 + whole);
+    for (int64_t unit = from; unit < to; unit += UNITS)
+        for (int pass = 0; pass < 2; pass++)
+            for (int64_t k = 0; k < h; k += DEEP)
+                for (int gate = 2 * pass; gate < 2 * pass + 2; gate++, at += TILE * (1 + whole))
+                    for (int pair = 0; pair < 16; pair++) {
+                        const int64_t place = (gate * h + unit) * h + k + 2 * pair;
+                        const char *w = (const char *)r->weight + place * (whole ? 4 : 2);
+                        const __m512i both = _mm512_i32gather_epi32(rows, w, 4);
+                        const vf even = whole ? (vf)both : (vf)_mm512_slli_epi32(both, 16);
+                        const vf odd = whole ? (vf)_mm512_i32gather_epi32(rows, w + 4, 4)
+                                             : (vf)_mm512_andnot_si512(_mm512_set1_epi32(0xffff), both);
+                        pack_row(at + pair * 32, even, odd, whole);
+                    }
+}
+
+/* Weights of 32 units of the step before, [sum / 32] tiles of 16 of them by turns. */
+ALWAYS void pack_backward(const struct recurrence *r, int64_t from, int64_t to, const int whole) {
+    const int64_t h = r->units;
+    uint16_t *at = r->packed + from * 4 * h * (1 + whole);
+    for (int64_t unit = from; unit < to; unit += 32)
+        for (int64_t k = 0; k < 4 * h; k += DEEP)
+            for (int half = 0; half < 32; half += 16, at += TILE * (1 + whole))
+                for (int pair = 0; pair < 16; pair++) {
+                    const int64_t place = (k + 2 * pair) * h + unit + half;
+                    pack_row(at + pair * 32, get(r->weight, place, whole), get(r->weight, place + h, whole), whole);
+                }
+}
+
+/* A pair of rows, `apart` numbers from each other, times 32 columns. */
+ALWAYS void multiply_pair(struct pairs p, const uint16_t *x, int64_t inputs, int64_t apart, const uint16_t *w,
+                          float *raw, const int whole) {
+    const uint16_t *lower = x + p.upper * apart;
     const int two = p.high > p.upper;
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t k = 0; k < inputs; k += DEEP, w += 2 * TILE) {
-        _tile_loadd(6, w, 64);
-        _tile_loadd(4, x + k, 2 * inputs);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_loadd(7, w + TILE, 64);
-        _tile_dpbf16ps(1, 4, 7);
-        if (two) {
-            _tile_loadd(5, lower + k, 2 * inputs);
-            _tile_dpbf16ps(2, 5, 6);
-            _tile_dpbf16ps(3, 5, 7);
+#define INPUTS(from)                                      \
+    _tile_loadd(4, x + (from), 2 * apart);                \
+    if (two) _tile_loadd(5, lower + (from), 2 * apart)
+#define TIMES(weights, upper_sum, lower_sum)              \
+    _tile_dpbf16ps(upper_sum, 4, weights);                \
+    if (two) _tile_dpbf16ps(lower_sum, 5, weights)
+    for (int64_t k = 0; k < inputs; k += DEEP) {
+        if (!whole) {
+            _tile_loadd(6, w, 64);
+            INPUTS(k);
+            TIMES(6, 0, 2);
+            _tile_loadd(7, w + TILE, 64);
+            TIMES(7, 1, 3);
+            w += 2 * TILE;
+            continue;
         }
+        /* number · number + number · rest + rest · number, for one half of the columns and the other */
+        INPUTS(k);
+        _tile_loadd(6, w, 64);
+        TIMES(6, 0, 2);
+        _tile_loadd(7, w + TILE, 64);
+        TIMES(7, 0, 2);
+        _tile_loadd(7, w + 2 * TILE, 64);
+        TIMES(7, 1, 3);
+        _tile_loadd(7, w + 3 * TILE, 64);
+        TIMES(7, 1, 3);
+        INPUTS(inputs + k);
+        TIMES(6, 0, 2);
+        _tile_loadd(7, w + 2 * TILE, 64);
+        TIMES(7, 1, 3);
+        w += 4 * TILE;
     }
+#undef INPUTS
+#undef TIMES
     _tile_stored(0, raw, 4 * PANEL);
     _tile_stored(1, raw + 16, 4 * PANEL);
     if (two) {
@@ -89,15 +181,10 @@ ALWAYS void multiply_pair(struct pairs p, const uint16_t *x, int64_t inputs, con
     }
 }
 
-ALWAYS vf load_half(const uint16_t *from) {
-    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)), 16);
+ALWAYS vf sigmoid(vf x, const int whole) {
+    x *= -1.442695041f;
+    return inverse(1.0f + (whole ? cut_power(x, 60.0f) : coarse_power(smallest(x, splat(60.0f)))));
 }
-
-ALWAYS void store_half(uint16_t *to, vf x) {
-    _mm256_storeu_si256((__m256i *)to, (__m256i)_mm512_cvtneps_pbh((__m512)x));
-}
-
-ALWAYS vf sigmoid(vf x) { return inverse(1.0f + coarse_power(smallest(x * -1.442695041f, splat(60.0f)))); }
 
 ALWAYS vf tanh_of(vf x) { return bent(x * -2.885390082f); }
 
@@ -108,104 +195,96 @@ static void divide(int64_t units, int threads, int me, int64_t *from, int64_t *t
     *to = blocks * (me + 1) / threads * 32;
 }
 
-/* Weights of 16 units and two gates, [input / 32] tiles of each by turns. */
-static void pack_forward(const struct recurrence *r, int64_t from, int64_t to) {
-    const int64_t h = r->units;
-    const __m512i rows = _mm512_mullo_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0),
-                                            _mm512_set1_epi32((int)h / 2));
-    for (int64_t unit = from; unit < to; unit += UNITS) {
-        uint16_t *at = r->packed + unit * 4 * h;
-        for (int pass = 0; pass < 2; pass++)
-            for (int64_t k = 0; k < h; k += DEEP)
-                for (int gate = 2 * pass; gate < 2 * pass + 2; gate++)
-                    for (int pair = 0; pair < 16; pair++, at += 32)
-                        _mm512_storeu_si512(
-                            at, _mm512_i32gather_epi32(rows, r->weight + (gate * h + unit) * h + k + 2 * pair, 4));
-    }
-}
-
-/* Weights of 32 units of the step before, [sum / 32] tiles of 16 of them by turns. */
-static void pack_backward(const struct recurrence *r, int64_t from, int64_t to) {
-    const int64_t h = r->units;
-    for (int64_t unit = from; unit < to; unit += 32) {
-        uint16_t *at = r->packed + unit * 4 * h;
-        for (int64_t k = 0; k < 4 * h; k += DEEP)
-            for (int half = 0; half < 32; half += 16)
-                for (int pair = 0; pair < 16; pair++, at += 32) {
-                    const uint16_t *w = r->weight + (k + 2 * pair) * h + unit + half;
-                    const __m512i even = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)w));
-                    const __m512i odd = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(w + h)));
-                    _mm512_storeu_si512(at, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
-                }
-    }
+/* What the tiles read of a step: whole, it lies apart. */
+ALWAYS uint16_t *split_row(const struct recurrence *r, int64_t step, int64_t row, int64_t inputs) {
+    return r->split + ((step & 1) * (r->rows + PAIR) + row) * 2 * inputs;
 }
 
 /* c = σ(f) c + σ(i) tanh(g), h = σ(o) tanh(c). */
-ALWAYS void gates_of(const struct recurrence *r, struct block b, int64_t row, const float *sums) {
-    const int64_t h = r->units, place = b.step * r->rows + b.first + row, at = place * h + b.unit, next = at + r->rows * h;
-    uint16_t *gate = r->gates + place * 4 * h + b.unit;
-    const vf i = sigmoid(load(sums) + load_half(gate)), f = sigmoid(load(sums + 16) + load_half(gate + h));
-    const vf g = tanh_of(load(sums + 32) + load_half(gate + 2 * h));
-    const vf o = sigmoid(load(sums + 48) + load_half(gate + 3 * h));
-    const vf c = f * load(r->cell + at) + i * g;
-    store_half(gate, i);
-    store_half(gate + h, f);
-    store_half(gate + 2 * h, g);
-    store_half(gate + 3 * h, o);
+ALWAYS void gates_of(const struct recurrence *r, struct block b, int64_t row, const float *sums, const int whole) {
+    const int64_t h = r->units, place = b.step * r->rows + row, at = place * h + b.unit, next = at + r->rows * h;
+    const int64_t gate = place * 4 * h + b.unit;
+    const vf i = sigmoid(load(sums) + get(r->gates, gate, whole), whole);
+    const vf f = sigmoid(load(sums + 16) + get(r->gates, gate + h, whole), whole);
+    const vf g = tanh_of(load(sums + 32) + get(r->gates, gate + 2 * h, whole));
+    const vf o = sigmoid(load(sums + 48) + get(r->gates, gate + 3 * h, whole), whole);
+    const vf c = f * load(r->cell + at) + i * g, out = o * tanh_of(c);
+    put(r->gates, gate, whole, i);
+    put(r->gates, gate + h, whole, f);
+    put(r->gates, gate + 2 * h, whole, g);
+    put(r->gates, gate + 3 * h, whole, o);
     store(r->cell + next, c);
-    store_half(r->hidden + next, o * tanh_of(c));
+    put(r->hidden, next, whole, out);
+    if (whole) split(split_row(r, b.step + 1, row, h) + b.unit, h, out);
 }
 
 /* The gradient of the four sums, from that of h (of the outer and of the next step) and of c. */
-ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, const float *sums) {
+ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, const float *sums, const int whole) {
     for (int half = 0; half < 32; half += UNITS) {
-        const int64_t h = r->units, unit = b.unit + half, place = b.step * r->rows + b.first + row, at = place * h + unit;
-        const uint16_t *gate = r->gates + place * 4 * h + unit;
-        uint16_t *slope = r->slopes + place * 4 * h + unit;
-        float *carried = r->carried + (b.first + row) * h + unit;
-        const vf i = load_half(gate), f = load_half(gate + h), g = load_half(gate + 2 * h), o = load_half(gate + 3 * h);
-        const vf bent = tanh_of(load(r->cell + at + r->rows * h)), dh = load_half(r->outer + at) + load(sums + half);
+        const int64_t h = r->units, unit = b.unit + half, place = b.step * r->rows + row, at = place * h + unit;
+        const int64_t gate = place * 4 * h + unit;
+        float *carried = r->carried + row * h + unit;
+        const vf i = get(r->gates, gate, whole), f = get(r->gates, gate + h, whole);
+        const vf g = get(r->gates, gate + 2 * h, whole), o = get(r->gates, gate + 3 * h, whole);
+        const vf bent = tanh_of(load(r->cell + at + r->rows * h)), dh = get(r->outer, at, whole) + load(sums + half);
         const vf dc = load(carried) + dh * o * (1.0f - bent * bent);
-        store_half(slope, dc * g * i * (1.0f - i));
-        store_half(slope + h, dc * load(r->cell + at) * f * (1.0f - f));
-        store_half(slope + 2 * h, dc * i * (1.0f - g * g));
-        store_half(slope + 3 * h, dh * bent * o * (1.0f - o));
+        const vf slope[4] = {dc * g * i * (1.0f - i), dc * load(r->cell + at) * f * (1.0f - f), dc * i * (1.0f - g * g),
+                             dh * bent * o * (1.0f - o)};
+#pragma GCC unroll 4
+        for (int k = 0; k < 4; k++) {
+            put(r->slopes, gate + k * h, whole, slope[k]);
+            if (whole) split(split_row(r, b.step, row, 4 * h) + k * h + unit, 4 * h, slope[k]);
+        }
         store(carried, dc * f);
     }
 }
 
 /* All steps, by one of a team. */
-ALWAYS void all_steps(const struct shared *s, const int back) {
+ALWAYS void all_steps(const struct shared *s, const int back, const int whole) {
     const struct recurrence *r = s->r;
     const int threads = threads_of(s->team), me = number_in(s->team);
     const struct pairs p = pairs_of(r->rows);
-    const int64_t h = r->units, wide = back ? 32 : UNITS;
+    const int64_t h = r->units, wide = back ? 32 : UNITS, inputs = back ? 4 * h : h, apart = inputs * (1 + whole);
     int64_t from, to;
     float raw[PAIR * PANEL] __attribute__((aligned(64)));
     struct tiles others;
     divide(h, threads, me, &from, &to);
     if (back)
-        pack_backward(r, from, to);
+        pack_backward(r, from, to, whole);
     else
-        pack_forward(r, from, to);
+        pack_forward(r, from, to, whole);
+    if (whole && !back) {
+        for (int64_t row = 0; row < r->rows; row++)
+            for (int64_t unit = from; unit < to; unit += UNITS)
+                split(split_row(r, 0, row, h) + unit, h, get(r->hidden, row * h + unit, 1));
+        meet(s->team, threads);
+    }
     store_shapes(&others);
     shape_tiles(p);
     memset(raw, 0, sizeof raw); /* after the last step there is nothing to go back from */
     for (int64_t i = 0; i < r->steps; i++) {
-        const int64_t step = back ? r->steps - 1 - i : i;
+        const int64_t step = back ? r->steps - 1 - i : i, before = back ? step + 1 : step;
         for (int64_t unit = from; unit < to; unit += wide)
             for (int64_t pair = 0; pair < p.count; pair++) {
-                const int64_t first = pair * p.high, rows = r->rows - first < p.high ? r->rows - first : p.high;
-                const struct block block = {step, unit, first};
-                const uint16_t *w = r->packed + unit * 4 * h;
+                const int64_t first = pair * p.high, end = r->rows - first < p.high ? r->rows : first + p.high;
+                const struct block block = {step, unit};
+                const uint16_t *w = r->packed + unit * 4 * h * (1 + whole), *x;
+                if (whole)
+                    x = split_row(r, before, first, inputs);
+                else
+                    x = (const uint16_t *)(back ? r->slopes : r->hidden) + (before * r->rows + first) * inputs;
                 if (!back) {
-                    const uint16_t *x = r->hidden + (step * r->rows + first) * h;
-                    multiply_pair(p, x, h, w, raw);
-                    multiply_pair(p, x, h, w + 2 * UNITS * h, raw + 32);
-                    for (int64_t row = 0; row < rows; row++) gates_of(r, block, row, raw + row * PANEL);
-                } else {
-                    if (i) multiply_pair(p, r->slopes + ((step + 1) * r->rows + first) * 4 * h, 4 * h, w, raw);
-                    for (int64_t row = 0; row < rows; row++) slopes_of(r, block, row, raw + row * PANEL);
+                    multiply_pair(p, x, inputs, apart, w, raw, whole);
+                    multiply_pair(p, x, inputs, apart, w + 2 * UNITS * h * (1 + whole), raw + 32, whole);
+                } else if (i) {
+                    multiply_pair(p, x, inputs, apart, w, raw, whole);
+                }
+                for (int64_t row = first; row < end; row++) {
+                    const float *sums = raw + (row - first) * PANEL;
+                    if (back)
+                        slopes_of(r, block, row, sums, whole);
+                    else
+                        gates_of(r, block, row, sums, whole);
                 }
             }
         meet(s->team, threads);
@@ -213,9 +292,21 @@ ALWAYS void all_steps(const struct shared *s, const int back) {
     load_shapes(&others);
 }
 
-static void forward(void *what) { all_steps(what, 0); }
+static void forward(void *what) {
+    const struct shared *s = what;
+    if (s->r->whole)
+        all_steps(s, 0, 1);
+    else
+        all_steps(s, 0, 0);
+}
 
-static void backward(void *what) { all_steps(what, 1); }
+static void backward(void *what) {
+    const struct shared *s = what;
+    if (s->r->whole)
+        all_steps(s, 1, 1);
+    else
+        all_steps(s, 1, 0);
+}
 
 EXPORT void s2s_lstm_forward(const struct recurrence *r, struct team *team) {
     struct shared s = {.r = r, .team = team};

@@ -26,6 +26,7 @@ class _Recurrence(Structure):
         ("steps", c_int64),
         ("rows", c_int64),
         ("units", c_int64),
+        ("whole", c_int64),
         ("weight", c_void_p),
         ("packed", c_void_p),
         ("gates", c_void_p),
@@ -34,6 +35,7 @@ class _Recurrence(Structure):
         ("outer", c_void_p),
         ("slopes", c_void_p),
         ("carried", c_void_p),
+        ("split", c_void_p),
     ]
 
 
@@ -52,8 +54,44 @@ def turned(library: CDLL, x: Tensor) -> Tensor:
     return out
 
 
+class _Sequence:
+    """What forward and backward have in common: T steps of B rows, their gates, and the states between them.
+
+    Args:
+        weight: (4h, h), in bf16 or fp32, as is all but cells.
+        gates: (T · B, 4h); ``states`` and ``cells``: (T · B + B, h), states with room for `PAIR` rows more.
+    """
+
+    def __init__(self, rows: int, weight: Tensor, gates: Tensor, states: Tensor, cells: Tensor) -> None:
+        self.rows, self.units = rows, weight.size(1)
+        self.whole = weight.dtype == torch.float32
+        self.kept = [
+            weight.contiguous(),
+            weight.new_empty(weight.numel() * (2 if self.whole else 1), dtype=torch.bfloat16),
+        ]
+        self.struct = _Recurrence(
+            steps=gates.size(0) // rows,
+            rows=rows,
+            units=self.units,
+            whole=self.whole,
+            weight=address(self.kept[0]),
+            packed=address(self.kept[1]),
+            gates=address(gates),
+            hidden=address(states),
+            cell=address(cells),
+        )
+
+    def run(self, kernel: Any, inputs: int, **more: Tensor) -> None:
+        """Let a kernel, whose products have so many inputs, pass through the steps."""
+        if self.whole:
+            more["split"] = torch.empty(2, self.rows + PAIR, 2, inputs, dtype=torch.bfloat16)
+        for name, tensor in more.items():
+            setattr(self.struct, name, address(tensor))
+        kernel(byref(self.struct), byref(team(self.units // UNITS)))
+
+
 class _LSTM(torch.autograd.Function):
-    """x (T, B, d), the state (B, h) and the weights, all in bf16, to the outputs (T, B, h)."""
+    """x (T, B, d), the state (B, h) and the weights, all in bf16 or all in fp32, to the outputs (T, B, h)."""
 
     @staticmethod
     def forward(
@@ -71,22 +109,9 @@ class _LSTM(torch.autograd.Function):
         units, total = hidden.size(1), steps * rows
         flat = x.reshape(total, width)
         gates = torch.nn.functional.linear(flat, w_ih, b_ih + b_hh)
-        states = x.new_empty(total + rows + PAIR, units)
-        states[:rows] = hidden
-        cells = torch.empty(total + rows, units)
-        cells[:rows] = cell
-        weight, packed = w_hh.contiguous(), torch.empty_like(w_hh)
-        sequence = _Recurrence(
-            steps=steps,
-            rows=rows,
-            units=units,
-            weight=address(weight),
-            packed=address(packed),
-            gates=address(gates),
-            hidden=address(states),
-            cell=address(cells),
-        )
-        library.s2s_lstm_forward(byref(sequence), byref(team(units // UNITS)))
+        states, cells = x.new_empty(total + rows + PAIR, units), torch.empty(total + rows, units)
+        states[:rows], cells[:rows] = hidden, cell
+        _Sequence(rows, w_hh, gates, states, cells).run(library.s2s_lstm_forward, units)
         ctx.library = library
         ctx.save_for_backward(flat, w_ih, w_hh, gates, states, cells)
         ctx.shape = x.shape
@@ -95,27 +120,20 @@ class _LSTM(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         flat, w_ih, w_hh, gates, states, cells = ctx.saved_tensors
-        steps, rows, _ = ctx.shape
-        units, total = w_hh.size(1), steps * rows
-        slopes = gates.new_empty(total + PAIR, 4 * units)
-        above, carried = outer[0].contiguous(), torch.zeros(rows, units)
-        weight, packed = w_hh.contiguous(), torch.empty_like(w_hh)
-        sequence = _Recurrence(
-            steps=steps,
-            rows=rows,
-            units=units,
-            weight=address(weight),
-            packed=address(packed),
-            gates=address(gates),
-            hidden=address(states),
-            cell=address(cells),
-            outer=address(above),
-            slopes=address(slopes),
-            carried=address(carried),
+        _, rows, _ = ctx.shape
+        units, total = w_hh.size(1), gates.size(0)
+        slopes, carried = gates.new_empty(total + PAIR, 4 * units), torch.zeros(rows, units)
+        _Sequence(rows, w_hh, gates, states, cells).run(
+            ctx.library.s2s_lstm_backward,
+            4 * units,
+            outer=outer[0].contiguous(),
+            slopes=slopes,
+            carried=carried,
         )
-        ctx.library.s2s_lstm_backward(byref(sequence), byref(team(units // UNITS)))
         slopes = slopes[:total]
-        bias, by_sum = slopes.sum(0), turned(ctx.library, slopes)
+        # A left factor in bf16 is turned anyway, and more slowly.
+        by_sum = turned(ctx.library, slopes) if slopes.dtype == torch.bfloat16 else slopes.t()
+        bias = slopes.sum(0)
         return (
             None,
             (slopes @ w_ih).view(ctx.shape) if ctx.needs_input_grad[1] else None,
@@ -129,8 +147,9 @@ class _LSTM(torch.autograd.Function):
 
 
 def lstm(x: Tensor, hidden: Tensor, cell: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """An `LSTMKernel`: that of our own for bf16 where it is built and the processor has tiles, else torch's."""
-    library = kernels() if x.dtype == torch.bfloat16 and x.device.type == "cpu" else None
+    """An `LSTMKernel`: that of our own where it is built and the processor has tiles, else torch's."""
+    known = x.dtype in (torch.bfloat16, torch.float32) and x.device.type == "cpu"
+    library = kernels() if known else None
     if library is None or not library.s2s_half() or hidden.size(1) % UNITS:
         return library_lstm(x, hidden, cell, weights)
     output: Tensor = _LSTM.apply(library, x, hidden, cell, *weights)  # type: ignore[no-untyped-call]
