@@ -1,8 +1,8 @@
-"""Builds the kernels of search with the C compiler of the machine, if there is one.
+"""Builds the kernels of search and training with the C compiler of the machine, if there is one.
 
 There is a build for each kind of processor, and the right one is chosen when s2scli runs, so an installation
-may move to another machine of the same system. Without a compiler it is complete all the same, and search
-computes with torch alone.
+may move to another machine of the same system. Without a compiler it is complete all the same, and computes
+with torch alone.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class KernelsHook(BuildHookInterface):  # type: ignore[type-arg]
         """Build what the wheel takes along."""
         built = build(FOLDER)
         if not built:
-            self.app.display_warning("Without a C compiler, search is done by torch alone, more slowly.")
+            self.app.display_warning("Without a C compiler, torch alone does the work, more slowly.")
             return
         build_data["artifacts"] += [path.relative_to(self.root).as_posix() for path in built]
         build_data["pure_python"] = False

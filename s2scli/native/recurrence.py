@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from s2scli.model.rnn import library_lstm
 from s2scli.native.bindings import address, kernels
@@ -118,6 +119,7 @@ class _LSTM(torch.autograd.Function):
         return states[rows : rows + total].view(steps, rows, units)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         flat, w_ih, w_hh, gates, states, cells = ctx.saved_tensors
         _, rows, _ = ctx.shape
