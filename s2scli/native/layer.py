@@ -73,7 +73,7 @@ class NativeLayer:
         self.tabled = table and embedding is not None
         bounds = list(bounds)
         if self.tabled:
-            self.library, self.embedded = library, Packed(weight[:, :width], bias, kind, None)
+            self.kernels, self.embedded = library, Packed(weight[:, :width], bias, kind, None)
             self.matrix = Packed(weight[:, width:], None, kind, bounds)
         else:
             if embedding is not None:
@@ -91,10 +91,10 @@ class NativeLayer:
                 self.projected += ids.numel()
                 worth = ids.numel() >= _TABLE_ROWS or self.projected >= _WORTH * vocabulary
                 if worth and self.table is None and vocabulary * self.embedded.columns <= _TABLE_LIMIT:
-                    self.table = self.embedded(self.library, self.embedding)
+                    self.table = self.embedded(self.kernels, self.embedding)
         if self.table is not None:
             return self.table, ids
-        few = self.embedded(self.library, self.embedding.index_select(0, ids))  # the same to the last bit
+        few = self.embedded(self.kernels, self.embedding.index_select(0, ids))  # the same to the last bit
         return few, torch.arange(ids.numel())
 
     def __call__(

@@ -113,7 +113,7 @@ class _LSTM(torch.autograd.Function):
         states, cells = x.new_empty(total + rows + PAIR, units), torch.empty(total + rows, units)
         states[:rows], cells[:rows] = hidden, cell
         _Sequence(rows, w_hh, gates, states, cells).run(library.s2s_lstm_forward, units)
-        ctx.library = library
+        ctx.kernels = library
         ctx.save_for_backward(flat, w_ih, w_hh, gates, states, cells)
         ctx.shape = x.shape
         return states[rows : rows + total].view(steps, rows, units)
@@ -126,7 +126,7 @@ class _LSTM(torch.autograd.Function):
         units, total = w_hh.size(1), gates.size(0)
         slopes, carried = gates.new_empty(total + PAIR, 4 * units), torch.zeros(rows, units)
         _Sequence(rows, w_hh, gates, states, cells).run(
-            ctx.library.s2s_lstm_backward,
+            ctx.kernels.s2s_lstm_backward,
             4 * units,
             outer=outer[0].contiguous(),
             slopes=slopes,
@@ -134,7 +134,7 @@ class _LSTM(torch.autograd.Function):
         )
         slopes = slopes[:total]
         # A left factor in bf16 is turned anyway, and more slowly.
-        by_sum = turned(ctx.library, slopes) if slopes.dtype == torch.bfloat16 else slopes.t()
+        by_sum = turned(ctx.kernels, slopes) if slopes.dtype == torch.bfloat16 else slopes.t()
         bias = slopes.sum(0)
         return (
             None,
