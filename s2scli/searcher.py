@@ -38,8 +38,9 @@ _THRESHOLD = 4.0
 def _stepper(model: Seq2Seq, runtime: Runtime) -> Searchable[Any]:
     """What makes the model's steps here: kernels of our own where there are some for it, else torch."""
     library = kernels() if runtime.device.type == "cpu" else None
-    if library is not None and supported(library, model.config, runtime.kind):
-        return NativeStepper(model, library, runtime.kind)
+    number = None if library is None else supported(library, model.config, runtime.kind)
+    if library is not None and number is not None:
+        return NativeStepper(model, library, number)
     return Stepper(model, runtime.kind)
 
 

@@ -139,8 +139,8 @@ class _LSTM(torch.autograd.Function):
         return (
             None,
             (slopes @ w_ih).view(ctx.shape) if ctx.needs_input_grad[1] else None,
-            slopes[:rows] @ w_hh,
-            carried.to(slopes.dtype),
+            slopes[:rows] @ w_hh if ctx.needs_input_grad[2] else None,
+            carried.to(slopes.dtype) if ctx.needs_input_grad[3] else None,
             by_sum @ flat,
             by_sum @ states[:total],
             bias,

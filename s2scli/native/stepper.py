@@ -25,7 +25,7 @@ from s2scli.model.shortlist import Shortlist
 from s2scli.native import bindings as c
 from s2scli.native.encoder import NativeEncoder
 from s2scli.native.layer import TANH, NativeLayer
-from s2scli.native.matrix import Packed, Part, filled_up, number_of
+from s2scli.native.matrix import Number, Packed, Part, filled_up, number_of
 from s2scli.native.prediction import IMPOSSIBLE, NativePrediction, Output
 
 
@@ -88,11 +88,11 @@ class NativeState:
         return replace(self, parents=parents, grid=grid, present=self.present.index_select(0, sentences))
 
 
-def supported(library: CDLL, config: ModelConfig, kind: Kind) -> bool:
-    """Whether the kernels know such a model, and such numbers."""
-    numbers = number_of(library, kind) is not None
+def supported(library: CDLL, config: ModelConfig, kind: Kind) -> Number | None:
+    """In which numbers the kernels search with such a model and precision; None if they do not know it."""
     widths = (config.hidden // (2 if config.bidirectional else 1), config.embedding)
-    return numbers and config.attention != "additive" and all(width % 16 == 0 for width in widths)
+    known = config.attention != "additive" and all(width % 16 == 0 for width in widths)
+    return number_of(library, kind) if known else None
 
 
 class NativeStepper:
@@ -101,14 +101,11 @@ class NativeStepper:
     Args:
         model: In fp32; it must encode in fp32 or bf16 from then on. Its configuration is a `supported` one.
         library: The kernels.
-        kind: The precision of the matrices. All else is fp32.
+        number: What the numbers of the matrices become. All else is fp32.
     """
 
-    def __init__(self, model: Seq2Seq, library: CDLL, kind: Kind) -> None:
-        self.kernels = library
-        number = number_of(library, kind)
-        assert number is not None
-        self.number = number
+    def __init__(self, model: Seq2Seq, library: CDLL, number: Number) -> None:
+        self.kernels, self.number = library, number
         self.config = config = model.config
         self.encoder = NativeEncoder(model, library, number)
         decoder, h = model.decoder, config.hidden
