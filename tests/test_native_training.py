@@ -12,9 +12,9 @@ from test_native import BUILDS
 from torch import Tensor
 
 from s2scli import native
-from s2scli.model.loss import library_softmax
+from s2scli.model.loss import library_output, library_softmax
 from s2scli.model.rnn import library_lstm
-from s2scli.native import recurrence
+from s2scli.native import loss, recurrence
 
 TILES = [build for build in BUILDS if build.values[0].s2s_half()]
 with_tiles = pytest.mark.skipif(not TILES, reason="this processor has no tiles, or the kernels are not built")
@@ -104,18 +104,16 @@ def test_the_softmax_is_that_of_torch(
     smoothing: float,
     number: torch.dtype,
     kernels: CDLL,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("s2scli.native.loss.kernels", lambda: kernels)
     torch.manual_seed(rows)
     logits = (torch.randn(rows, vocab) * 5).to(number)
-    target = torch.randint(0, vocab, (useful,))
-    expected, found = logits.clone(), logits.clone()
+    bias, target = torch.randn(vocab).to(number), torch.randint(0, vocab, (useful,))
+    expected, found = logits.float() + bias.float(), logits.clone()
     exact = library_softmax(expected, target, smoothing)
-    losses = native.softmax(found, target, smoothing)
+    losses = loss.softmax(kernels, found, bias, target, smoothing)
     # In bf16 powers have 13 bits, and the gradient is rounded to 8.
     close = 1e-6 if number == torch.float32 else 4e-3
-    torch.testing.assert_close(found.float(), expected.float(), atol=close, rtol=close)
+    torch.testing.assert_close(found.float(), expected, atol=close, rtol=close)
     torch.testing.assert_close(losses.bias, exact.bias, atol=close, rtol=close)
     torch.testing.assert_close(losses.plain, exact.plain, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(losses.smoothed, exact.smoothed, atol=1e-6, rtol=1e-4)
@@ -124,21 +122,18 @@ def test_the_softmax_is_that_of_torch(
 @pytest.mark.parametrize("kernels", BUILDS)
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("place", [0, 2, 39])
-def test_a_logit_that_is_no_number_makes_no_loss(
-    place: int, number: torch.dtype, kernels: CDLL, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("s2scli.native.loss.kernels", lambda: kernels)
+def test_a_logit_that_is_no_number_makes_no_loss(place: int, number: torch.dtype, kernels: CDLL) -> None:
     for what in (math.nan, math.inf):
         logits = torch.zeros(2, 40, dtype=number)
         logits[0, place] = what
-        losses = native.softmax(logits, torch.tensor([5, 6]), 0.0)
+        losses = loss.softmax(kernels, logits, torch.zeros(40), torch.tensor([5, 6]), 0.0)
         assert math.isnan(float(losses.plain))
 
 
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
 def test_a_model_has_the_same_gradients(number: torch.dtype) -> None:
     found = []
-    for kernels in ((library_lstm, library_softmax), (native.lstm, native.softmax)):
+    for kernels in ((library_lstm, library_output), (native.lstm, native.output)):
         model = make("lstm", "general", "none", hidden=64, embedding=32)
         model.compute_with(*kernels)
         weights = model.step_weights(number)

@@ -24,24 +24,36 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """What a softmax finds beside the gradient of the logits.
+    """What a softmax finds.
 
     Attributes:
         smoothed, plain: Sums over the targets, in nats.
-        bias: (V,) the gradient of the logits, summed over the rows.
+        logits: (N, V) the gradient of ``smoothed`` for the logits.
+        bias: (V,) the same, summed over the rows.
     """
 
     smoothed: Tensor
     plain: Tensor
+    logits: Tensor
     bias: Tensor
 
 
-SoftmaxKernel = Callable[[Tensor, Tensor, float], Losses]
-"""Logits (N, V), targets (M,) of the first M rows and ε to the losses; the logits become their gradient."""
+@dataclass(frozen=True, kw_only=True)
+class OutputKernel:
+    """What computes an output layer and its loss.
+
+    Attributes:
+        losses: Of vectors (N, e), W (V, e) and b (V,) in one number format, the targets (M,) of the first M
+            rows, and ε.
+        turned: A matrix as its transpose, in memory too.
+    """
+
+    losses: Callable[[Tensor, Tensor, Tensor, Tensor, float], Losses]
+    turned: Callable[[Tensor], Tensor]
 
 
 def library_softmax(logits: Tensor, target: Tensor, smoothing: float) -> Losses:
-    """The `SoftmaxKernel` made of torch's operations."""
+    """Losses of logits (N, V) with torch's operations; the logits become their gradient."""
     rows, vocab = target.size(0), logits.size(1)
     number = torch.promote_types(logits.dtype, torch.float32)
     smoothed, plain = (torch.zeros((), dtype=number, device=logits.device) for _ in range(2))
@@ -64,7 +76,16 @@ def library_softmax(logits: Tensor, target: Tensor, smoothing: float) -> Losses:
         logits[begin:end] = p
         bias += p.sum(0)
     logits[rows:] = 0
-    return Losses(smoothed=smoothed, plain=plain, bias=bias)
+    return Losses(smoothed=smoothed, plain=plain, logits=logits, bias=bias)
+
+
+library_output = OutputKernel(
+    losses=lambda vectors, weight, bias, target, smoothing: library_softmax(
+        linear(vectors, weight, bias), target, smoothing
+    ),
+    turned=lambda x: x.t().contiguous(),
+)
+"""That of torch's operations."""
 
 
 class _SmoothedCrossEntropy(torch.autograd.Function):
@@ -76,13 +97,12 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         bias: Tensor,
         target: Tensor,
         smoothing: float,
-        softmax: SoftmaxKernel,
+        kernel: OutputKernel,
     ) -> tuple[Tensor, Tensor]:
         cast_weight = weight.to(vectors.dtype)
-        logits = linear(vectors, cast_weight, bias.to(vectors.dtype))
-        losses = softmax(logits, target, smoothing)
-        ctx.save_for_backward(logits, vectors, cast_weight, losses.bias.to(bias.dtype))
-        ctx.number = weight.dtype
+        losses = kernel.losses(vectors, cast_weight, bias.to(vectors.dtype), target, smoothing)
+        ctx.save_for_backward(losses.logits, vectors, cast_weight, losses.bias.to(bias.dtype))
+        ctx.number, ctx.turned = weight.dtype, kernel.turned
         ctx.mark_non_differentiable(losses.plain)
         return losses.smoothed, losses.plain
 
@@ -92,17 +112,14 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         gradient, vectors, weight, bias = ctx.saved_tensors
         scale = outer[0]
         # The vectors are few beside the weights: they are what is scaled.
-        of_weight = _outer(gradient, vectors * scale, ctx.number)
+        scaled = vectors * scale
+        if gradient.dtype == ctx.number:
+            of_weight = gradient.t() @ scaled
+        else:
+            # A left factor is turned first, at a cost: of the two, let it be the smaller one.
+            product = ctx.turned(scaled) @ gradient
+            of_weight = product.t().to(ctx.number, memory_format=torch.contiguous_format)
         return (gradient @ weight) * scale, of_weight, bias * scale, None, None, None
-
-
-def _outer(gradient: Tensor, vectors: Tensor, number: torch.dtype) -> Tensor:
-    """gradientᵀ (V, N) @ vectors (N, e), in the given number format."""
-    if gradient.dtype == number:
-        return gradient.t() @ vectors
-    # A left factor is turned first, at a cost: of the two, let it be the smaller one.
-    product = vectors.t().contiguous() @ gradient
-    return product.t().to(number, memory_format=torch.contiguous_format)
 
 
 def smoothed_cross_entropy(
@@ -111,7 +128,7 @@ def smoothed_cross_entropy(
     bias: Tensor,
     target: Tensor,
     smoothing: float,
-    softmax: SoftmaxKernel = library_softmax,
+    kernel: OutputKernel = library_output,
 ) -> tuple[Tensor, Tensor]:
     """The loss of an output layer, summed over tokens.
 
@@ -124,11 +141,11 @@ def smoothed_cross_entropy(
         bias: (V,).
         target: (M,) ids, M ≤ N.
         smoothing: ε.
-        softmax: Makes losses and gradients of logits.
+        kernel: What computes it.
 
     Returns:
         The smoothed loss, and the plain negative log-likelihood (no gradient), in nats.
     """
-    arguments = (vectors, weight, bias, target, smoothing, softmax)
+    arguments = (vectors, weight, bias, target, smoothing, kernel)
     smoothed, plain = _SmoothedCrossEntropy.apply(*arguments)  # type: ignore[no-untyped-call]
     return smoothed, plain

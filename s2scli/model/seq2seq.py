@@ -12,7 +12,7 @@ from s2scli.model.attention import Memory
 from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
 from s2scli.model.encoder import Encoded, Encoder
-from s2scli.model.loss import SoftmaxKernel, library_softmax, smoothed_cross_entropy
+from s2scli.model.loss import OutputKernel, library_output, smoothed_cross_entropy
 from s2scli.model.packed import filled
 from s2scli.model.rnn import LSTMKernel, RNNLayer
 
@@ -60,7 +60,7 @@ class Seq2Seq(nn.Module):
         """Build the model; without ``initialise`` its weights mean nothing until they are loaded."""
         super().__init__()
         self.config = config
-        self.softmax: SoftmaxKernel = library_softmax
+        self.output_kernel: OutputKernel = library_output
         target = nn.Embedding(config.target_vocab, config.embedding, PAD)
         source = target
         if config.tie != "all":
@@ -93,9 +93,9 @@ class Seq2Seq(nn.Module):
                 # Where they are tied, the output layer moves them like all others.
                 nn.init.zeros_(module.weight.data[UNK])
 
-    def compute_with(self, lstm: LSTMKernel, softmax: SoftmaxKernel) -> None:
-        """Let whole sequences be read, and losses be made of logits, by other kernels than torch's."""
-        self.softmax = softmax
+    def compute_with(self, lstm: LSTMKernel, output: OutputKernel) -> None:
+        """Let whole sequences be read, and losses be computed, by other kernels than torch's."""
+        self.output_kernel = output
         for module in self.modules():
             if isinstance(module, RNNLayer):
                 module.lstm = lstm
@@ -133,7 +133,7 @@ class Seq2Seq(nn.Module):
         useful = self._narrow(filled(self.decoder.dropout(useful.unsqueeze(1)).squeeze(1)))
         target = batch.target.flatten().index_select(0, batch.positions)
         smoothed, plain = smoothed_cross_entropy(
-            useful, self.output.weight, self.output.bias, target, smoothing, self.softmax
+            useful, self.output.weight, self.output.bias, target, smoothing, self.output_kernel
         )
         return Loss(smoothed=smoothed, plain=plain)
 

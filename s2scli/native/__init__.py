@@ -8,8 +8,8 @@ torch does the same.
 """
 
 from s2scli.native.bindings import kernels
-from s2scli.native.loss import softmax
+from s2scli.native.loss import output
 from s2scli.native.recurrence import lstm
 from s2scli.native.stepper import NativeStepper, supported
 
-__all__ = ["NativeStepper", "kernels", "lstm", "softmax", "supported"]
+__all__ = ["NativeStepper", "kernels", "lstm", "output", "supported"]

@@ -3,13 +3,14 @@
 #include "team.h"
 
 struct loss {
-    void *logits;          /* (N, V), in fp32 or bf16; becomes p - (1 - ε) onehot - ε / V */
+    void *logits;          /* (N, V), in fp32 or bf16, without the bias; becomes p - (1 - ε) onehot - ε / V */
     int64_t half;          /* whether in bf16 */
     const int64_t *target; /* (N,) */
     int64_t rows, vocab;
     float smoothing;      /* ε */
     float *plain, *summed; /* (N,) -log p of the target, and Σ_v log p_v */
-    float *bias;           /* (threads, V), 0: the sums of the gradient, each thread's own */
+    const float *bias;     /* (V,), added to the logits of each row */
+    float *of_bias;        /* (threads, V), 0: the sums of the gradient, each thread's own */
 };
 
 struct shared {
@@ -50,48 +51,52 @@ ALWAYS void put_one(void *logits, int64_t at, const int half, float x) {
     memcpy((char *)logits + at * (half ? 2 : 4), put_there, half ? 2 : 4);
 }
 
-ALWAYS void rows_of(const struct loss *l, int64_t from, int64_t to, float *bias, const int half) {
+ALWAYS void rows_of(const struct loss *l, int64_t from, int64_t to, float *of_bias, const int half) {
     const int64_t n = l->vocab, whole = n - n % LANES;
     const float even = l->smoothing / (float)n, to_powers = 1.44269504f;
     for (int64_t row = from; row < to; row++) {
-        char *x = (char *)l->logits + row * n * (half ? 2 : 4);
+        char *logits = (char *)l->logits + row * n * (half ? 2 : 4);
+#define LOGITS(v) (get(logits, v, half) + load(l->bias + (v)))
+#define LOGIT(v) (get_one(logits, v, half) + l->bias[v])
         vf most = splat(-INFINITY), sums = {0};
         for (int64_t v = 0; v < whole; v += LANES) {
-            const vf one = get(x, v, half);
+            const vf one = LOGITS(v);
             most = largest(one, most);
             sums += one;
         }
         float top = maximum(most), all = sum(sums), powers;
         for (int64_t v = whole; v < n; v++) {
-            const float one = get_one(x, v, half);
+            const float one = LOGIT(v);
             top = one > top ? one : top;
             all += one;
         }
         vf mass = {0};
         for (int64_t v = 0; v < whole; v += LANES)
-            mass += half ? coarse_power((get(x, v, half) - top) * to_powers)
-                         : power(largest((get(x, v, half) - top) * to_powers, splat(-126.0f)));
+            mass += half ? coarse_power((LOGITS(v) - top) * to_powers)
+                         : power(largest((LOGITS(v) - top) * to_powers, splat(-126.0f)));
         powers = sum(mass);
-        for (int64_t v = whole; v < n; v++) powers += expf(get_one(x, v, half) - top);
+        for (int64_t v = whole; v < n; v++) powers += expf(LOGIT(v) - top);
         const int64_t target = l->target[row];
         /* If a logit is no number, nor is the loss, whatever powers and maxima make of it. */
         const float lse = top + logf(powers) + (all - all), share = 1.0f / powers;
-        l->plain[row] = lse - get_one(x, target, half);
+        l->plain[row] = lse - LOGIT(target);
         l->summed[row] = all - (float)n * lse;
         const float certain = expf(-l->plain[row]) - even - (1.0f - l->smoothing);
         for (int64_t v = 0; v < whole; v += LANES) {
-            const vf beside = (get(x, v, half) - top) * to_powers;
+            const vf beside = (LOGITS(v) - top) * to_powers;
             const vf p = (half ? coarse_power(beside) : power(largest(beside, splat(-126.0f)))) * share - even;
-            put(x, v, half, p);
-            store(bias + v, load(bias + v) + p);
+            put(logits, v, half, p);
+            store(of_bias + v, load(of_bias + v) + p);
         }
         for (int64_t v = whole; v < n; v++) {
-            const float p = expf(get_one(x, v, half) - top) * share - even;
-            put_one(x, v, half, p);
-            bias[v] += p;
+            const float p = expf(LOGIT(v) - top) * share - even;
+            put_one(logits, v, half, p);
+            of_bias[v] += p;
         }
-        put_one(x, target, half, certain);
-        bias[target] -= 1.0f - l->smoothing;
+        put_one(logits, target, half, certain);
+        of_bias[target] -= 1.0f - l->smoothing;
+#undef LOGITS
+#undef LOGIT
     }
 }
 
@@ -101,9 +106,9 @@ static void work(void *what) {
     const int threads = threads_of(s->team), me = number_in(s->team);
     const int64_t from = l->rows * me / threads, to = l->rows * (me + 1) / threads;
     if (l->half)
-        rows_of(l, from, to, l->bias + me * l->vocab, 1);
+        rows_of(l, from, to, l->of_bias + me * l->vocab, 1);
     else
-        rows_of(l, from, to, l->bias + me * l->vocab, 0);
+        rows_of(l, from, to, l->of_bias + me * l->vocab, 0);
 }
 
 EXPORT void s2s_softmax_loss(const struct loss *l, struct team *team) {

@@ -30,6 +30,7 @@ struct recurrence {
     const void *outer;  /* backward: (T, B, h) the gradient of the hidden states */
     void *slopes;       /* backward: (T, B, 4h) that of the sums */
     float *carried;     /* backward: (B, h) that of the cells; of the last given, of the first found */
+    float *bias;        /* backward: (4h), onto which the slopes of all steps and rows are added */
     uint16_t *split;    /* whole: (2, B + PAIR, 2, h), backward 4h, what tiles read of two steps by turns */
 };
 
@@ -232,6 +233,8 @@ ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, c
                              dh * bent * o * (1.0f - o)};
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
+            float *bias = r->bias + k * h + unit;
+            store(bias, load(bias) + slope[k]);
             put(r->slopes, gate + k * h, whole, slope[k]);
             if (whole) split(split_row(r, b.step, row, 4 * h) + k * h + unit, 4 * h, slope[k]);
         }
@@ -348,8 +351,14 @@ static void turn_tile(const struct turning *t, int64_t row, int64_t column) {
             _mm512_store_si512(room + i * 32 + half * 32, _mm512_or_si512(low, _mm512_slli_epi32(up, 16)));
         }
     }
-    for (int64_t i = 0; i < wide; i++)
-        _mm512_mask_storeu_epi16(t->to + (column + i) * t->rows + row, filled, _mm512_i32gather_epi32(apart, room + 2 * i, 4));
+    /* Meanwhile the lines of the next 32 rows are fetched, and those that they will be written to. */
+    for (int64_t i = 0; i < 32 && row + 32 + i < t->rows; i++)
+        __builtin_prefetch(t->from + (row + 32 + i) * t->columns + column);
+    for (int64_t i = 0; i < wide; i++) {
+        uint16_t *to = t->to + (column + i) * t->rows + row;
+        __builtin_prefetch(to + 32, 1);
+        _mm512_mask_storeu_epi16(to, filled, _mm512_i32gather_epi32(apart, room + 2 * i, 4));
+    }
 }
 
 static void turn(void *what) {

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from s2scli.model.packed import linear
 from s2scli.model.rnn import library_lstm
 from s2scli.native.bindings import address, kernels
 from s2scli.native.team import team
@@ -36,6 +37,7 @@ class _Recurrence(Structure):
         ("outer", c_void_p),
         ("slopes", c_void_p),
         ("carried", c_void_p),
+        ("bias", c_void_p),
         ("split", c_void_p),
     ]
 
@@ -50,6 +52,7 @@ def turned(library: CDLL, x: Tensor) -> Tensor:
     """xᵀ of a matrix in bf16, in memory too."""
     rows, columns = x.shape
     out = x.new_empty(columns, rows)
+    x = x.contiguous()
     given = _Turning(address(x), address(out), rows, columns)
     library.s2s_turn(byref(given), byref(team(columns)))
     return out
@@ -109,7 +112,7 @@ class _LSTM(torch.autograd.Function):
         steps, rows, width = x.shape
         units, total = hidden.size(1), steps * rows
         flat = x.reshape(total, width)
-        gates = torch.nn.functional.linear(flat, w_ih, b_ih + b_hh)
+        gates = linear(flat, w_ih, b_ih + b_hh)
         states, cells = x.new_empty(total + rows + PAIR, units), torch.empty(total + rows, units)
         states[:rows], cells[:rows] = hidden, cell
         _Sequence(rows, w_hh, gates, states, cells).run(library.s2s_lstm_forward, units)
@@ -124,28 +127,35 @@ class _LSTM(torch.autograd.Function):
         flat, w_ih, w_hh, gates, states, cells = ctx.saved_tensors
         _, rows, _ = ctx.shape
         units, total = w_hh.size(1), gates.size(0)
-        slopes, carried = gates.new_empty(total + PAIR, 4 * units), torch.zeros(rows, units)
+        slopes = gates.new_empty(total + PAIR, 4 * units)
+        carried, bias = torch.zeros(rows, units), torch.zeros(4 * units)
         _Sequence(rows, w_hh, gates, states, cells).run(
             ctx.kernels.s2s_lstm_backward,
             4 * units,
             outer=outer[0].contiguous(),
             slopes=slopes,
             carried=carried,
+            bias=bias,
         )
         slopes = slopes[:total]
-        # A left factor in bf16 is turned anyway, and more slowly.
-        by_sum = turned(ctx.kernels, slopes) if slopes.dtype == torch.bfloat16 else slopes.t()
-        bias = slopes.sum(0)
         return (
             None,
             (slopes @ w_ih).view(ctx.shape) if ctx.needs_input_grad[1] else None,
             slopes[:rows] @ w_hh if ctx.needs_input_grad[2] else None,
             carried.to(slopes.dtype) if ctx.needs_input_grad[3] else None,
-            by_sum @ flat,
-            by_sum @ states[:total],
-            bias,
-            bias.clone(),
+            _by_rows(ctx.kernels, slopes, flat),
+            _by_rows(ctx.kernels, slopes, states[:total]),
+            bias.to(slopes.dtype),
+            bias.to(slopes.dtype, copy=True),
         )
+
+
+def _by_rows(library: CDLL, slopes: Tensor, x: Tensor) -> Tensor:
+    """slopesᵀ x, summed over the rows of both."""
+    if slopes.dtype == torch.float32:
+        return slopes.t() @ x
+    # The library turns left factors in bf16 slowly, and is slow at some tall products, not at wide ones.
+    return turned(library, turned(library, x) @ slopes)
 
 
 def lstm(x: Tensor, hidden: Tensor, cell: Tensor, weights: Sequence[Tensor]) -> Tensor:
