@@ -14,7 +14,7 @@ from torch import Tensor
 from s2scli import native
 from s2scli.model.loss import library_output, library_softmax
 from s2scli.model.rnn import library_lstm
-from s2scli.native import loss, recurrence
+from s2scli.native import dense, loss, recurrence
 
 TILES = [build for build in BUILDS if build.values[0].s2s_half()]
 with_tiles = pytest.mark.skipif(not TILES, reason="this processor has no tiles, or the kernels are not built")
@@ -79,7 +79,41 @@ def test_the_lstm_does_not_depend_on_the_number_of_threads(number: torch.dtype, 
 def test_a_matrix_is_turned(rows: int, columns: int) -> None:
     (kernels,) = TILES[0].values
     x = torch.randn(rows, columns).to(torch.bfloat16)
-    assert torch.equal(recurrence.turned(kernels, x), x.t())
+    assert torch.equal(dense.turned(kernels, x), x.t())
+
+
+@with_tiles
+@pytest.mark.parametrize(
+    ("rows", "inputs", "columns"),
+    [(1, 1, 1), (3, 0, 2), (0, 4, 5), (5, 7, 3), (33, 40, 50), (64, 32, 32), (100, 1000, 70), (31, 513, 65)],
+)
+@pytest.mark.parametrize("turned_left", [False, True])
+@pytest.mark.parametrize("turned_right", [False, True])
+@pytest.mark.parametrize("biased", [False, True])
+def test_a_product_in_fp32_is_that_of_torch(
+    rows: int, inputs: int, columns: int, turned_left: bool, turned_right: bool, biased: bool
+) -> None:
+    (kernels,) = TILES[0].values
+    torch.manual_seed(rows)
+    a, b = torch.randn(rows, inputs), torch.randn(inputs, columns)
+    bias = torch.randn(columns) if biased else torch.zeros(columns)
+    exact = a.double() @ b.double() + bias.double()
+    given = [x.t().contiguous().t() if turned else x for x, turned in ((a, turned_left), (b, turned_right))]
+    found = dense.product(kernels, *given, bias if biased else None)
+    # Of each number 2^-16 is rounded off, and of each product the two rests' is left out.
+    assert bool(((found - exact).abs() <= 3 * 2**-16 * (a.abs() @ b.abs() + bias.abs())).all())
+
+
+@with_tiles
+def test_a_product_does_not_depend_on_the_number_of_threads_or_rows(threads: object) -> None:
+    (kernels,) = TILES[0].values
+    a, b = torch.randn(200, 700), torch.randn(700, 90)
+    found = []
+    for count in (1, 2):
+        threads(count)  # type: ignore[operator]
+        found.append(dense.product(kernels, a, b))
+    assert torch.equal(*found)
+    assert torch.equal(dense.product(kernels, a[37:50], b), found[0][37:50])
 
 
 @pytest.mark.parametrize(("number", "units"), [(torch.float64, 64), (torch.bfloat16, 48)])

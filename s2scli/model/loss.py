@@ -45,11 +45,13 @@ class OutputKernel:
     Attributes:
         losses: Of vectors (N, e), W (V, e) and b (V,) in one number format, the targets (M,) of the first M
             rows, and ε.
-        turned: A matrix as its transpose, in memory too.
+        product: a (m, k) and b (k, n) to a b.
+        by_rows: a (N, m) and b (N, n) to aᵀ b.
     """
 
     losses: Callable[[Tensor, Tensor, Tensor, Tensor, float], Losses]
-    turned: Callable[[Tensor], Tensor]
+    product: Callable[[Tensor, Tensor], Tensor]
+    by_rows: Callable[[Tensor, Tensor], Tensor]
 
 
 def library_softmax(logits: Tensor, target: Tensor, smoothing: float) -> Losses:
@@ -79,11 +81,19 @@ def library_softmax(logits: Tensor, target: Tensor, smoothing: float) -> Losses:
     return Losses(smoothed=smoothed, plain=plain, logits=logits, bias=bias)
 
 
+def _by_rows(a: Tensor, b: Tensor) -> Tensor:
+    if a.dtype != torch.bfloat16:
+        return a.t() @ b
+    # A left factor in bf16 is turned first, at a cost: of the two, let it be the narrower one.
+    return (b.t().contiguous() @ a).t()
+
+
 library_output = OutputKernel(
     losses=lambda vectors, weight, bias, target, smoothing: library_softmax(
         linear(vectors, weight, bias), target, smoothing
     ),
-    turned=lambda x: x.t().contiguous(),
+    product=torch.matmul,
+    by_rows=_by_rows,
 )
 """That of torch's operations."""
 
@@ -102,7 +112,7 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         cast_weight = weight.to(vectors.dtype)
         losses = kernel.losses(vectors, cast_weight, bias.to(vectors.dtype), target, smoothing)
         ctx.save_for_backward(losses.logits, vectors, cast_weight, losses.bias.to(bias.dtype))
-        ctx.number, ctx.turned = weight.dtype, kernel.turned
+        ctx.number, ctx.kernel = weight.dtype, kernel
         ctx.mark_non_differentiable(losses.plain)
         return losses.smoothed, losses.plain
 
@@ -112,14 +122,15 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
         gradient, vectors, weight, bias = ctx.saved_tensors
         scale = outer[0]
         # The vectors are few beside the weights: they are what is scaled.
-        scaled = vectors * scale
-        if gradient.dtype == ctx.number:
-            of_weight = gradient.t() @ scaled
-        else:
-            # A left factor is turned first, at a cost: of the two, let it be the smaller one.
-            product = ctx.turned(scaled) @ gradient
-            of_weight = product.t().to(ctx.number, memory_format=torch.contiguous_format)
-        return (gradient @ weight) * scale, of_weight, bias * scale, None, None, None
+        of_weight = ctx.kernel.by_rows(gradient, vectors * scale)
+        return (
+            ctx.kernel.product(gradient, weight) * scale,
+            of_weight.to(ctx.number, memory_format=torch.contiguous_format),
+            bias * scale,
+            None,
+            None,
+            None,
+        )
 
 
 def smoothed_cross_entropy(

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from s2scli.model.loss import Losses, OutputKernel, library_output
+from s2scli.native import dense
 from s2scli.native.bindings import address, kernels
-from s2scli.native.recurrence import turned
 from s2scli.native.team import team
 
 
@@ -59,25 +59,34 @@ def softmax(library: CDLL, logits: Tensor, bias: Tensor, target: Tensor, smoothi
     )
 
 
-def _kernels_for(x: Tensor) -> CDLL | None:
+def _kernels_for(x: Tensor, *, tiles: bool) -> CDLL | None:
+    """Those for these numbers, if there are any, and tiles where they are wanted."""
     known = x.dtype in (torch.bfloat16, torch.float32) and x.device.type == "cpu"
-    return kernels() if known else None
+    library = kernels() if known else None
+    return None if library is None or (tiles and not library.s2s_half()) else library
 
 
 def _losses(vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float) -> Losses:
-    library = _kernels_for(vectors)
+    library = _kernels_for(vectors, tiles=False)
     if library is None or not target.size(0):
         return library_output.losses(vectors, weight, bias, target, smoothing)
+    tiles = library.s2s_half() and vectors.dtype == torch.bfloat16
     # The softmax adds the bias, which the product would write to all rows first.
-    logits = vectors @ _turned(weight) if vectors.dtype == torch.bfloat16 else vectors @ weight.t()
+    logits = _product(vectors, dense.turned(library, weight) if tiles else weight.t())
     return softmax(library, logits, bias, target, smoothing)
 
 
-def _turned(x: Tensor) -> Tensor:
-    library = _kernels_for(x)
-    has_kernel = library is not None and library.s2s_half() and x.dtype == torch.bfloat16
-    return turned(library, x) if library is not None and has_kernel else library_output.turned(x)
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    library = _kernels_for(a, tiles=True)
+    if library is None or a.dtype == torch.bfloat16:
+        return library_output.product(a, b)
+    return dense.product(library, a, b)
 
 
-output = OutputKernel(losses=_losses, turned=_turned)
+def _by_rows(a: Tensor, b: Tensor) -> Tensor:
+    library = _kernels_for(a, tiles=True)
+    return library_output.by_rows(a, b) if library is None else dense.by_rows(library, a, b)
+
+
+output = OutputKernel(losses=_losses, product=_product, by_rows=_by_rows)
 """That of our own for bf16 and fp32 on a CPU, where it was built, else torch's."""

@@ -16,8 +16,6 @@
 #define PAIR 32  /* rows of two tiles */
 #define PANEL 64 /* sums of a row that lie side by side */
 #define UNITS 16 /* whose gates are finished together */
-#define DEEP 32  /* inputs of a tile */
-#define TILE 512 /* numbers of a tile of weights */
 
 struct recurrence {
     int64_t steps, rows, units; /* T, B, h: a multiple of 32 */
@@ -79,22 +77,10 @@ ALWAYS void put(void *to, int64_t at, const int whole, vf x) {
         _mm256_storeu_si256((__m256i *)((uint16_t *)to + at), (__m256i)_mm512_cvtneps_pbh((__m512)x));
 }
 
-/* Numbers in bf16, each in the lower half of 32 bits, and what they leave. */
-ALWAYS __m512i rounded(vf x) { return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)x)); }
-
-ALWAYS vf rest(vf x) { return x - (vf)_mm512_slli_epi32(rounded(x), 16); }
-
 /* A row of the tiles, of m inputs, gets 16 numbers. */
 ALWAYS void split(uint16_t *to, int64_t m, vf x) {
     put(to, 0, 0, x);
     put(to, m, 0, rest(x));
-}
-
-/* A row of a tile of weights, 16 numbers of two inputs by turns; whole, what they leave is in the next tile. */
-ALWAYS void pack_row(uint16_t *at, vf even, vf odd, const int whole) {
-    _mm512_storeu_si512(at, _mm512_or_si512(rounded(even), _mm512_slli_epi32(rounded(odd), 16)));
-    if (whole)
-        _mm512_storeu_si512(at + TILE, _mm512_or_si512(rounded(rest(even)), _mm512_slli_epi32(rounded(rest(odd)), 16)));
 }
 
 /* Weights of 16 units and two gates, [input / 32] tiles of each by turns. */
@@ -140,40 +126,24 @@ ALWAYS void multiply_pair(struct pairs p, const uint16_t *x, int64_t inputs, int
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-#define INPUTS(from)                                      \
-    _tile_loadd(4, x + (from), 2 * apart);                \
-    if (two) _tile_loadd(5, lower + (from), 2 * apart)
-#define TIMES(weights, upper_sum, lower_sum)              \
-    _tile_dpbf16ps(upper_sum, 4, weights);                \
-    if (two) _tile_dpbf16ps(lower_sum, 5, weights)
     for (int64_t k = 0; k < inputs; k += DEEP) {
         if (!whole) {
             _tile_loadd(6, w, 64);
-            INPUTS(k);
-            TIMES(6, 0, 2);
+            _tile_loadd(4, x + k, 2 * apart);
+            _tile_dpbf16ps(0, 4, 6);
             _tile_loadd(7, w + TILE, 64);
-            TIMES(7, 1, 3);
+            _tile_dpbf16ps(1, 4, 7);
+            if (two) {
+                _tile_loadd(5, lower + k, 2 * apart);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
             w += 2 * TILE;
             continue;
         }
-        /* number · number + number · rest + rest · number, for one half of the columns and the other */
-        INPUTS(k);
-        _tile_loadd(6, w, 64);
-        TIMES(6, 0, 2);
-        _tile_loadd(7, w + TILE, 64);
-        TIMES(7, 0, 2);
-        _tile_loadd(7, w + 2 * TILE, 64);
-        TIMES(7, 1, 3);
-        _tile_loadd(7, w + 3 * TILE, 64);
-        TIMES(7, 1, 3);
-        INPUTS(inputs + k);
-        TIMES(6, 0, 2);
-        _tile_loadd(7, w + 2 * TILE, 64);
-        TIMES(7, 1, 3);
+        times_whole(x + k, lower + k, inputs, apart, w, two);
         w += 4 * TILE;
     }
-#undef INPUTS
-#undef TIMES
     _tile_stored(0, raw, 4 * PANEL);
     _tile_stored(1, raw + 16, 4 * PANEL);
     if (two) {
@@ -319,60 +289,6 @@ EXPORT void s2s_lstm_forward(const struct recurrence *r, struct team *team) {
 EXPORT void s2s_lstm_backward(const struct recurrence *r, struct team *team) {
     struct shared s = {.r = r, .team = team};
     together(team, backward, &s);
-}
-
-/* A matrix turned, as the products that sum over its rows want it. */
-
-struct turning {
-    const uint16_t *from; /* (rows, columns) */
-    uint16_t *to;         /* (columns, rows) */
-    int64_t rows, columns;
-};
-
-struct shared_turning {
-    const struct turning *t;
-    struct team *team;
-};
-
-/* 32 rows of 32 columns, which is all of the lines that they are in: pairs of rows by turns, then each column of
-   such pairs is gathered. */
-static void turn_tile(const struct turning *t, int64_t row, int64_t column) {
-    const __m512i apart = _mm512_slli_epi32(_mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0), 5);
-    const int64_t high = t->rows - row < 32 ? t->rows - row : 32, wide = t->columns - column < 32 ? t->columns - column : 32;
-    const __mmask32 there = 0xffffffff >> (32 - wide), filled = 0xffffffff >> (32 - high);
-    uint16_t room[2 * TILE] __attribute__((aligned(64))) = {0};
-    for (int64_t i = 0; i < high; i += 2) {
-        const uint16_t *from = t->from + (row + i) * t->columns + column;
-        const __m512i even = _mm512_maskz_loadu_epi16(there, from);
-        const __m512i odd = _mm512_maskz_loadu_epi16(i + 1 < high ? there : 0, from + t->columns);
-        for (int half = 0; half < 2; half++) {
-            const __m512i low = _mm512_cvtepu16_epi32(half ? _mm512_extracti64x4_epi64(even, 1) : _mm512_castsi512_si256(even));
-            const __m512i up = _mm512_cvtepu16_epi32(half ? _mm512_extracti64x4_epi64(odd, 1) : _mm512_castsi512_si256(odd));
-            _mm512_store_si512(room + i * 32 + half * 32, _mm512_or_si512(low, _mm512_slli_epi32(up, 16)));
-        }
-    }
-    /* Meanwhile the lines of the next 32 rows are fetched, and those that they will be written to. */
-    for (int64_t i = 0; i < 32 && row + 32 + i < t->rows; i++)
-        __builtin_prefetch(t->from + (row + 32 + i) * t->columns + column);
-    for (int64_t i = 0; i < wide; i++) {
-        uint16_t *to = t->to + (column + i) * t->rows + row;
-        __builtin_prefetch(to + 32, 1);
-        _mm512_mask_storeu_epi16(to, filled, _mm512_i32gather_epi32(apart, room + 2 * i, 4));
-    }
-}
-
-static void turn(void *what) {
-    const struct shared_turning *s = what;
-    const struct turning *t = s->t;
-    const int64_t strips = (t->columns + 31) / 32;
-    const int threads = threads_of(s->team), me = number_in(s->team);
-    for (int64_t strip = strips * me / threads; strip < strips * (me + 1) / threads; strip++)
-        for (int64_t row = 0; row < t->rows; row += 32) turn_tile(t, row, strip * 32);
-}
-
-EXPORT void s2s_turn(const struct turning *t, struct team *team) {
-    struct shared_turning s = {.t = t, .team = team};
-    together(team, turn, &s);
 }
 
 #endif

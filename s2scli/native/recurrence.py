@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from s2scli.model.packed import linear
 from s2scli.model.rnn import library_lstm
 from s2scli.native.bindings import address, kernels
+from s2scli.native.dense import by_rows, product
 from s2scli.native.team import team
 
 PAIR = 32
@@ -40,22 +41,6 @@ class _Recurrence(Structure):
         ("bias", c_void_p),
         ("split", c_void_p),
     ]
-
-
-class _Turning(Structure):
-    """``struct turning`` of ``recurrence.c``."""
-
-    _fields_ = [("from", c_void_p), ("to", c_void_p), ("rows", c_int64), ("columns", c_int64)]
-
-
-def turned(library: CDLL, x: Tensor) -> Tensor:
-    """xᵀ of a matrix in bf16, in memory too."""
-    rows, columns = x.shape
-    out = x.new_empty(columns, rows)
-    x = x.contiguous()
-    given = _Turning(address(x), address(out), rows, columns)
-    library.s2s_turn(byref(given), byref(team(columns)))
-    return out
 
 
 class _Sequence:
@@ -112,7 +97,9 @@ class _LSTM(torch.autograd.Function):
         steps, rows, width = x.shape
         units, total = hidden.size(1), steps * rows
         flat = x.reshape(total, width)
-        gates = linear(flat, w_ih, b_ih + b_hh)
+        bias = b_ih + b_hh
+        whole = x.dtype == torch.float32
+        gates = product(library, flat, w_ih.t(), bias) if whole else linear(flat, w_ih, bias)
         states, cells = x.new_empty(total + rows + PAIR, units), torch.empty(total + rows, units)
         states[:rows], cells[:rows] = hidden, cell
         _Sequence(rows, w_hh, gates, states, cells).run(library.s2s_lstm_forward, units)
@@ -138,24 +125,20 @@ class _LSTM(torch.autograd.Function):
             bias=bias,
         )
         slopes = slopes[:total]
+        of_input = None
+        if ctx.needs_input_grad[1]:
+            whole = slopes.dtype == torch.float32
+            of_input = (product(ctx.kernels, slopes, w_ih) if whole else slopes @ w_ih).view(ctx.shape)
         return (
             None,
-            (slopes @ w_ih).view(ctx.shape) if ctx.needs_input_grad[1] else None,
+            of_input,
             slopes[:rows] @ w_hh if ctx.needs_input_grad[2] else None,
             carried.to(slopes.dtype) if ctx.needs_input_grad[3] else None,
-            _by_rows(ctx.kernels, slopes, flat),
-            _by_rows(ctx.kernels, slopes, states[:total]),
+            by_rows(ctx.kernels, slopes, flat),
+            by_rows(ctx.kernels, slopes, states[:total]),
             bias.to(slopes.dtype),
             bias.to(slopes.dtype, copy=True),
         )
-
-
-def _by_rows(library: CDLL, slopes: Tensor, x: Tensor) -> Tensor:
-    """slopesᵀ x, summed over the rows of both."""
-    if slopes.dtype == torch.float32:
-        return slopes.t() @ x
-    # The library turns left factors in bf16 slowly, and is slow at some tall products, not at wide ones.
-    return turned(library, turned(library, x) @ slopes)
 
 
 def lstm(x: Tensor, hidden: Tensor, cell: Tensor, weights: Sequence[Tensor]) -> Tensor:
