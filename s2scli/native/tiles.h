@@ -50,15 +50,14 @@ ALWAYS void times_whole(const uint16_t *upper, const uint16_t *lower, int64_t se
     INPUTS(0);
     _tile_loadd(6, w, 64);
     TIMES(6, 0, 2);
+    _tile_loadd(7, w + 3 * TILE, 64);
+    TIMES(7, 1, 3);
     _tile_loadd(7, w + TILE, 64);
     TIMES(7, 0, 2);
     _tile_loadd(7, w + 2 * TILE, 64);
     TIMES(7, 1, 3);
-    _tile_loadd(7, w + 3 * TILE, 64);
-    TIMES(7, 1, 3);
     INPUTS(second);
     TIMES(6, 0, 2);
-    _tile_loadd(7, w + 2 * TILE, 64);
     TIMES(7, 1, 3);
 #undef INPUTS
 #undef TIMES
