@@ -21,6 +21,7 @@ from s2scli.scoring.breakdown import Bin, by_frequency, by_length, count_units
 from s2scli.scoring.cautions import warn
 from s2scli.scoring.forcedlines import forced_lines, is_forced
 from s2scli.scoring.material import REPORT_EVERY, Material, gather, training_source
+from s2scli.scoring.metrics import OF_SENTENCES
 from s2scli.scoring.reading import seed_of_environment
 from s2scli.scoring.tables import table
 from s2scli.scoring.units import Unit, unit_of, without_features
@@ -66,9 +67,9 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
     if not options.resamples and (one or options.significance != "randomization"):
         idle = ("seed",) if one or options.significance == "none" else ("seed", "significance")
         refuse(idle, "scores without resamples", "Leave out either it or --resamples 0.")
-    if "bleu" not in parse_metrics(options.metrics):
+    if "bleu" not in _metrics(options):
         refuse(("tokenize",), "other metrics than BLEU", "Add bleu to --metrics, or leave it out.")
-    if parse_metrics(options.metrics) == ["ter"]:
+    if _metrics(options) == ["ter"]:
         refuse(("lowercase",), "TER, which never regards case", "Add another metric, or leave it out.")
     if options.per_line:
         refuse(_OF_TABLES, "the scores of single lines", "Leave out either it or --per-line.")
@@ -81,6 +82,11 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
         refuse(("src",), what, "Add --json." if options.per_line else hint)
 
 
+def _metrics(options: ScoreOptions, suiting: str = OF_SENTENCES) -> list[str]:
+    """Those that were chosen, or those that suit the lines."""
+    return parse_metrics(suiting if options.metrics is None else options.metrics)
+
+
 def score(options: ScoreOptions, listen: Listener = silent) -> dict[str, Any]:
     """Score the given hypotheses, or the model's translations of the run's held-out set.
 
@@ -90,7 +96,7 @@ def score(options: ScoreOptions, listen: Listener = silent) -> dict[str, Any]:
         ``by_frequency`` and ``confusions`` where they are asked for.
     """
     options = checked(options)
-    metrics = parse_metrics(options.metrics)
+    _metrics(options)  # what is wrong with them is not to be found out only when all is translated
     check_tokenizer(options.tokenize)
     resampling = Resampling(
         resamples=options.resamples,
@@ -99,6 +105,7 @@ def score(options: ScoreOptions, listen: Listener = silent) -> dict[str, Any]:
         seed=seed_of_environment() if options.seed is None else options.seed,
     )
     material = gather(options, listen)
+    metrics = _metrics(options, material.metrics)
     warn(material, metrics, options.tokenize, listen)
     scores = score_systems(
         material.systems,
@@ -179,9 +186,10 @@ def _bin(found: Bin) -> dict[str, Any]:
 def line_scores(options: ScoreOptions, listen: Listener = silent) -> Iterator[dict[str, Any]]:
     """For each line and each system: ``line``, ``system``, texts and ``scores`` by metric."""
     options = checked(options)
-    metrics = parse_metrics(options.metrics)
+    _metrics(options)
     check_tokenizer(options.tokenize)
     material = gather(options, listen)
+    metrics = _metrics(options, material.metrics)
     warn(material, metrics, options.tokenize, listen)
     total = len(material.systems[0])
     for begin in range(0, total, REPORT_EVERY):
@@ -233,9 +241,9 @@ def _rows(found: Iterator[dict[str, Any]], options: ScoreOptions) -> Iterator[st
         yield from map(_json, found)
         return
     several = len(options.hypotheses) > 1
-    heads = ["line", *(["system"] if several else []), *parse_metrics(options.metrics)]
-    yield "\t".join(heads)
-    for row in found:
+    for i, row in enumerate(found):
+        if not i:
+            yield "\t".join(["line", *(["system"] if several else []), *row["scores"]])
         first = [str(row["line"]), *([visible(row["system"]).plain] if several else [])]
         yield "\t".join([*first, *(f"{value:.4f}" for value in row["scores"].values())])
 

@@ -20,6 +20,7 @@ from s2scli.events import Event, Notice
 from s2scli.inputs import find_inputs
 from s2scli.longlines import Stretch, cut, glues
 from s2scli.preprocess import preprocess
+from s2scli.scoring.material import suiting
 from s2scli.segmentation import CLOSED, Kind, Segmentation
 from s2scli.shards import ParallelData
 from s2scli.side import SideTokenizer
@@ -515,3 +516,22 @@ def test_the_ratio_of_the_training_goes_with_the_model(
     del content["length_ratio"]  # written by an earlier version
     path.write_text(json.dumps(content))
     assert Translator.load(run).length_ratio == 3.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "separator", "metrics"),
+    [("symbol", " ", "wer,per"), ("symbol", ".", "wer,cer"), ("codepoint", " ", "wer,cer")],
+)
+def test_strings_are_scored_as_strings(kind: Kind, separator: str, metrics: str) -> None:
+    side = Segmentation(kind=kind, separator=separator)
+    assert suiting(SideTokenizer(side, Symbols(["A", "B"], side), [])) == metrics
+    assert suiting(learn(["two words", "a b"], "word")) == "bleu,chrf,ter"
+
+
+def test_score_takes_the_metrics_of_strings_by_itself(inflection: Path) -> None:
+    given = ["score", "--run", inflection, "--set", "dev", "--beam", 1, "--resamples", 0]
+    done = run_s2s(*given, "--json")
+    assert [score["metric"] for score in json.loads(done.stdout)["systems"][0]["scores"]] == ["wer", "cer"]
+    assert run_s2s(*given[:-2], "--per-line").stdout.splitlines()[0] == "line\twer\tcer"
+    chosen = run_s2s(*given, "--json", "--metric", "acc")
+    assert [score["metric"] for score in json.loads(chosen.stdout)["systems"][0]["scores"]] == ["acc"]

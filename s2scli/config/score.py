@@ -39,12 +39,13 @@ class ScoreOptions(Options):
     set: Literal["auto", "test", "dev"] = set_option("Run")
     beam: int = beam_option("Run")
     length_penalty: float = option(1.0, "Exponent of the length in the score.", "Run", low=0.0, high=10.0)
-    metrics: str = option(
-        "bleu,chrf,ter",
+    metrics: str | None = option(
+        None,
         "Metrics, separated by commas: bleu, chrf, chrf++, ter; for short strings acc (percent of lines "
         "that are exactly a reference), wer (percent that are not), per and cer (edits per hundred "
         "symbols, which white space separates, or characters).",
         "Scores",
+        auto="bleu,chrf,ter; of a model of strings wer and, for symbols with spaces between, per, else cer",
         short="metric",
     )
     tokenize: str | None = option(

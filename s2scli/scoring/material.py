@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s2scli.config import ScoreOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress
 from s2scli.loading import loading
 from s2scli.runfolder import data_folder
-from s2scli.scoring.metrics import check_lengths
+from s2scli.scoring.metrics import OF_SENTENCES, check_lengths
 from s2scli.scoring.reading import called, check_readable, read_lines
+
+if TYPE_CHECKING:
+    from s2scli.side import SideTokenizer
 
 REPORT_EVERY = 64
 """Lines, or pairs, between two reports of progress."""
@@ -29,6 +33,7 @@ class Material:
         references: Lists of as many reference lines, and ``files``, where they come from.
         sources: Source lines, if they are known.
         settings: Of the search, if the model has translated; ``models``, if several have together.
+        metrics: Those that suit the lines.
     """
 
     which: str
@@ -38,6 +43,7 @@ class Material:
     files: list[str]
     sources: list[str] | None = None
     settings: dict[str, float] = field(default_factory=dict)
+    metrics: str = OF_SENTENCES
 
 
 def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
@@ -58,13 +64,21 @@ def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
     )
 
 
+def suiting(target: SideTokenizer) -> str:
+    """The metrics that suit what a model writes."""
+    if not target.strings:
+        return OF_SENTENCES
+    spaced = target.segmentation.kind == "symbol" and not target.segmentation.separator.strip()
+    return "wer,per" if spaced else "wer,cer"
+
+
 def translated(
     options: ScoreOptions, sources: list[str], listen: Listener
-) -> tuple[list[str], dict[str, float]]:
+) -> tuple[list[str], dict[str, float], str]:
     """The model's translations of the set, those of ``s2s translate`` with the same options.
 
     Returns:
-        The translations, and the settings that they were made with.
+        The translations, the settings that they were made with, and the metrics that suit them.
     """
     with loading():
         from s2scli.translator import SearchOptions, Translator
@@ -88,7 +102,7 @@ def translated(
     settings: dict[str, float] = {"beam": options.beam, "length_penalty": options.length_penalty}
     if len(translator.models) > 1:
         settings["models"] = len(translator.models)
-    return found, settings
+    return found, settings, suiting(translator.tokenizer.target)
 
 
 def gather(options: ScoreOptions, listen: Listener) -> Material:
@@ -115,7 +129,7 @@ def gather(options: ScoreOptions, listen: Listener) -> Material:
                 warning=True,
             )
         )
-    hypotheses, settings = translated(options, sources, listen)
+    hypotheses, settings, metrics = translated(options, sources, listen)
     return Material(
         which=which,
         names=[str(options.run)],
@@ -124,6 +138,7 @@ def gather(options: ScoreOptions, listen: Listener) -> Material:
         files=[str(target)],
         sources=sources,
         settings=settings,
+        metrics=metrics,
     )
 
 

@@ -25,6 +25,8 @@ HIGHER_IS_BETTER = {
     "cer": False,
 }
 """The names of all metrics."""
+OF_SENTENCES = "bleu,chrf,ter"
+"""What is scored if nothing else is asked for."""
 OFFLINE_TOKENIZERS = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")
 """sacreBLEU's tokenizers without those for which it would download a model."""
 
