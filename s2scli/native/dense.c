@@ -78,8 +78,7 @@ static void turn_pairs(uint16_t *tile) {
 /* 32 inputs of 16 rows or columns: two tiles. What is beyond the factor is 0. */
 static void lay_tiles(const struct factor *f, int64_t first, int64_t input, int64_t inputs, uint16_t *to) {
     for (int64_t i = 0; i < 16; i++, to += 32) {
-        vf even, odd;
-        if (f->deep == 1) { /* a row, of which even and odd are the halves */
+        if (f->deep == 1) { /* a row */
             const float *x = f->x + (first + i) * f->next + input;
             const int64_t there = first + i < f->length ? inputs - input : 0;
             const vf low = (vf)_mm512_maskz_loadu_ps(first_of(there), x);
@@ -90,8 +89,8 @@ static void lay_tiles(const struct factor *f, int64_t first, int64_t input, int6
         }
         const float *x = f->x + (input + 2 * i) * f->deep + first;
         const __mmask16 there = first_of(f->length - first);
-        even = (vf)_mm512_maskz_loadu_ps(input + 2 * i < inputs ? there : 0, x);
-        odd = (vf)_mm512_maskz_loadu_ps(input + 2 * i + 1 < inputs ? there : 0, x + f->deep);
+        const vf even = (vf)_mm512_maskz_loadu_ps(input + 2 * i < inputs ? there : 0, x);
+        const vf odd = (vf)_mm512_maskz_loadu_ps(input + 2 * i + 1 < inputs ? there : 0, x + f->deep);
         pack_row(to, even, odd, 1);
     }
 }
@@ -125,9 +124,11 @@ static void multiply_panels(const struct product *p, int64_t row, int64_t column
     const int64_t from_row = inside ? apart : SIDE, to_row = inside ? n : SIDE;
     if (!inside) {
         for (int64_t i = 0; i < SIDE; i++)
-            for (int64_t j = 0; j < SIDE; j++) edge[i * SIDE + j] = i < high && j < wide && begin != nothing ? begin[i * apart + j] : 0;
+            for (int64_t j = 0; j < SIDE; j++)
+                edge[i * SIDE + j] = i < high && j < wide && begin != nothing ? begin[i * apart + j] : 0;
         begin = edge;
     }
+    written();
     _tile_loadd(0, begin, 4 * from_row);
     _tile_loadd(1, begin + 16, 4 * from_row);
     _tile_loadd(2, begin + 16 * from_row, 4 * from_row);

@@ -218,6 +218,7 @@ ALWAYS void multiply_tiles(const int kind, const struct matrix *m, const struct 
             for (int64_t first = begin; first < end; first += BLOCK, side ^= 1) {
                 const int64_t rows = end - first < BLOCK ? end - first : BLOCK;
                 before(m, panel, first, rows, what);
+                written();
                 _tile_zero(0);
                 _tile_zero(1);
                 _tile_zero(2);

@@ -122,6 +122,7 @@ ALWAYS void multiply_pair(struct pairs p, const uint16_t *x, int64_t inputs, int
                           float *raw, const int whole) {
     const uint16_t *lower = x + p.upper * apart;
     const int two = p.high > p.upper;
+    written();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);

@@ -22,6 +22,9 @@ ALWAYS void load_shapes(const struct tiles *from) { __asm__ volatile("ldtilecfg 
 
 ALWAYS void store_shapes(struct tiles *to) { __asm__ volatile("sttilecfg %0" : "=m"(*to)::"memory"); }
 
+/* Before tiles are loaded from what has been written: compilers may not know that loading reads memory. */
+ALWAYS void written(void) { __asm__ volatile("" ::: "memory"); }
+
 #define DEEP 32  /* inputs of a tile in bf16 */
 #define TILE 512 /* numbers of a tile in bf16 */
 
