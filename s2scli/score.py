@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import Any
 
 from s2scli.config import ScoreOptions
@@ -83,8 +84,10 @@ def check_flags(options: ScoreOptions, flags: Iterable[str]) -> None:
 
 
 def _metrics(options: ScoreOptions, suiting: str = OF_SENTENCES) -> list[str]:
-    """Those that were chosen, or those that suit the lines."""
-    return parse_metrics(suiting if options.metrics is None else options.metrics)
+    """Those that were chosen, or those that suit the lines; who chooses BLEU's tokenizer wants BLEU."""
+    if options.metrics is not None:
+        return parse_metrics(options.metrics)
+    return parse_metrics(suiting if options.tokenize is None else OF_SENTENCES)
 
 
 def score(options: ScoreOptions, listen: Listener = silent) -> dict[str, Any]:
@@ -241,9 +244,10 @@ def _rows(found: Iterator[dict[str, Any]], options: ScoreOptions) -> Iterator[st
         yield from map(_json, found)
         return
     several = len(options.hypotheses) > 1
-    for i, row in enumerate(found):
-        if not i:
-            yield "\t".join(["line", *(["system"] if several else []), *row["scores"]])
+    first_row = next(found, None)
+    metrics = _metrics(options) if first_row is None else first_row["scores"]
+    yield "\t".join(["line", *(["system"] if several else []), *metrics])
+    for row in chain([] if first_row is None else [first_row], found):
         first = [str(row["line"]), *([visible(row["system"]).plain] if several else [])]
         yield "\t".join([*first, *(f"{value:.4f}" for value in row["scores"].values())])
 

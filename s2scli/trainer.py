@@ -168,9 +168,12 @@ class Trainer:
 
     def _clip(self, limit: float) -> Tensor:
         """Shorten the whole gradient to a norm; returns the norm that it had."""
-        gradients = [p.grad.flatten() for p in self.parameters if p.grad is not None]
-        # The same as `get_total_norm`, in a third of its time on a CPU.
-        norm = torch.stack([torch.dot(g, g) for g in gradients]).sum().sqrt()
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if self.runtime.device.type == "cpu":  # the same, in less than half of the time
+            squares = [torch.dot(flat, flat) for flat in map(torch.flatten, gradients)]
+            norm = torch.stack(squares).sum().sqrt()
+        else:
+            norm = torch.nn.utils.get_total_norm(gradients)
         # A GPU would have to be waited for. A CPU is spared a pass over all gradients, most of the time.
         if norm.device.type != "cpu" or not norm <= limit:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)

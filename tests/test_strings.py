@@ -533,5 +533,7 @@ def test_score_takes_the_metrics_of_strings_by_itself(inflection: Path) -> None:
     done = run_s2s(*given, "--json")
     assert [score["metric"] for score in json.loads(done.stdout)["systems"][0]["scores"]] == ["wer", "cer"]
     assert run_s2s(*given[:-2], "--per-line").stdout.splitlines()[0] == "line\twer\tcer"
+    asked = run_s2s(*given, "--json", "--tokenize", "char")
+    assert json.loads(asked.stdout)["systems"][0]["scores"][0]["metric"] == "bleu"
     chosen = run_s2s(*given, "--json", "--metric", "acc")
     assert [score["metric"] for score in json.loads(chosen.stdout)["systems"][0]["scores"]] == ["acc"]
