@@ -10,7 +10,6 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from itertools import chain
 from typing import Any
 
 from s2scli.config import ScoreOptions
@@ -244,10 +243,9 @@ def _rows(found: Iterator[dict[str, Any]], options: ScoreOptions) -> Iterator[st
         yield from map(_json, found)
         return
     several = len(options.hypotheses) > 1
-    first_row = next(found, None)
-    metrics = _metrics(options) if first_row is None else first_row["scores"]
-    yield "\t".join(["line", *(["system"] if several else []), *metrics])
-    for row in chain([] if first_row is None else [first_row], found):
+    for i, row in enumerate(found):  # there is one at least
+        if not i:
+            yield "\t".join(["line", *(["system"] if several else []), *row["scores"]])
         first = [str(row["line"]), *([visible(row["system"]).plain] if several else [])]
         yield "\t".join([*first, *(f"{value:.4f}" for value in row["scores"].values())])
 
