@@ -141,7 +141,7 @@ class Loop:
                 step=self.position.step,
                 epoch=self.epochs,
                 loss=loss,
-                learning_rate=self.trainer.optimizer.param_groups[0]["lr"],
+                learning_rate=self.trainer.optimizer.rate,
                 gradient_norm=float(norm),
                 tokens_per_second=speed,
                 data_wait=waiting,

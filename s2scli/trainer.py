@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,6 +19,7 @@ from s2scli.distributed import Peers
 from s2scli.errors import S2SError, UsageError
 from s2scli.model import Batch, Seq2Seq
 from s2scli.model.seq2seq import Loss
+from s2scli.optimizer import Optimizer
 from s2scli.recipe import Recipe
 from s2scli.resolve import as_dict, convert
 from s2scli.runtime import Runtime, seed_everything
@@ -54,25 +55,19 @@ class Position:
                 raise ValueError(f"{name}: {value} is out of range")
 
 
-_AVERAGE_EVERY = 4
-"""Updates from one to the next that the moving average takes in: each costs a pass over all weights…"""
-_AVERAGE_ALL = 40
-"""…but of the first so many it takes in each, and of all where it forgets as fast as that."""
-
-
 class TrainingStep(nn.Module):
     """The loss of a batch as a module whose parameters are the model's own.
 
     DistributedDataParallel wraps a module, and a step calls the model on copies of its weights.
     """
 
-    def __init__(self, model: Seq2Seq, dtype: torch.dtype) -> None:
+    def __init__(self, model: Seq2Seq, dtype: torch.dtype, copies: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.model, self.dtype = model, dtype
+        self.model, self.dtype, self.copies = model, dtype, copies
 
     def forward(self, batch: Batch, smoothing: float) -> Loss:
         """The loss, computed with ``Seq2Seq.step_weights``."""
-        weights = self.model.step_weights(self.dtype)
+        weights = self.model.step_weights(self.dtype, self.copies)
         # None of them is tied to another, and looking for that takes a while.
         loss: Loss = functional_call(self.model, weights, (batch, smoothing), tie_weights=False)
         return loss
@@ -105,25 +100,13 @@ class Trainer:
         seed_everything(self.options.seed)
         self.model = Seq2Seq(recipe.model).to(runtime.device)
         self.model.compute_with(native.lstm, native.output)
-        self.parameters = list(self.model.parameters())
-        self.averaged: Seq2Seq | None = None
-        if self.options.average == "ema":
-            self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        kind = torch.optim.AdamW if self.options.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer = kind(
-            self.parameters,
-            betas=(0.9, 0.98),
-            eps=1e-9,
-            # Adam's would be another: added to the gradient.
-            weight_decay=self.options.weight_decay if kind is torch.optim.AdamW else 0.0,
-            fused=True,
-        )
+        self.optimizer = Optimizer(self.model, self.options, runtime)
         self.batches = TrainingBatches(
             data, self.options.batch_tokens or 1, self.options.seed, rank=peers.rank, size=peers.size
         )
         self.position = Position()
         any_pair = self.batches.load_all(np.zeros(1, dtype=np.int64)).to(runtime.device)
-        step = TrainingStep(self.model, runtime.dtype)
+        step = TrainingStep(self.model, runtime.dtype, self.optimizer.copies)
         self.step = peers.joined(step, any_pair, self.options.label_smoothing)
 
     # What a step does
@@ -139,7 +122,8 @@ class Trainer:
             The summed negative log-likelihood of ``batches`` and the norm of the whole gradient, on the
             device: nothing here waits for it.
         """
-        self.model.train()
+        if not self.model.training:  # to say so to each module takes a while
+            self.model.train()
         self.peers.seed(self.options.seed, self.position.step)
         total = torch.zeros((), device=self.runtime.device)
         for i, batch in enumerate(batches, 1):
@@ -148,36 +132,7 @@ class Trainer:
                 # What is exchanged is the mean over the processes, and the sum is wanted.
                 (loss.smoothed * self.peers.size / tokens).backward()
             total += loss.plain
-        norm = self._clip(self.options.clip_norm or math.inf)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        often = self.position.step < _AVERAGE_ALL or self.options.ema_decay < 1 - 1 / _AVERAGE_ALL
-        every = 1 if often else _AVERAGE_EVERY
-        if self.averaged is not None and self.position.step % every == 0:
-            self._take_in(self.averaged, every)
-        return total, norm
-
-    @torch.no_grad()
-    def _take_in(self, averaged: Seq2Seq, updates: int) -> None:
-        """Move the average on: decay d an update, or (1+n)/(10+n) while n updates make that less."""
-        n = self.position.step
-        keep = min(self.options.ema_decay, (1 + n) / (10 + n)) ** updates
-        # It begins as the first update, so that it is never a model that has learnt nothing.
-        old, new = list[Tensor](averaged.parameters()), list[Tensor](self.parameters)
-        torch._foreach_lerp_(old, new, 1 - keep if n else 1.0)
-
-    def _clip(self, limit: float) -> Tensor:
-        """Shorten the whole gradient to a norm; returns the norm that it had."""
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if self.runtime.device.type == "cpu":  # the same, in less than half of the time
-            squares = [torch.dot(flat, flat) for flat in map(torch.flatten, gradients)]
-            norm = torch.stack(squares).sum().sqrt()
-        else:
-            norm = torch.nn.utils.get_total_norm(gradients)
-        # A GPU would have to be waited for. A CPU is spared a pass over all gradients, most of the time.
-        if norm.device.type != "cpu" or not norm <= limit:
-            torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
-        return norm
+        return total, self.optimizer.step(self.position.step)
 
     def learning_rate(self, progress: float) -> float:
         """The rate at the position's step, ``progress`` being the share of the training that is done."""
@@ -196,13 +151,12 @@ class Trainer:
 
     def set_learning_rate(self, progress: float) -> None:
         """Set the rate of the next update."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(progress)
+        self.optimizer.rate = self.learning_rate(progress)
 
     @property
     def final_model(self) -> Seq2Seq:
         """The model that is validated and kept: the averaged one, if there is an average."""
-        return self.model if self.averaged is None else self.averaged
+        return self.optimizer.averaged or self.model
 
     # What is kept on disk
 
@@ -212,11 +166,7 @@ class Trainer:
             return
         if self.position.step:  # what has learnt nothing is no model, only a state to begin from
             checkpoint.save_weights(self.folder / "last", self.final_model)
-        tensors = {f"model.{n}": p for n, p in checkpoint.unique_weights(self.model).items()}
-        if self.averaged is not None:
-            tensors |= {f"average.{n}": p for n, p in checkpoint.unique_weights(self.averaged).items()}
-        for i, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
+        tensors = self.optimizer.state(self.position.step)
         tensors["random"] = torch.get_rng_state()
         if self.runtime.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state(self.runtime.device)
@@ -240,24 +190,7 @@ class Trainer:
             raise S2SError(what, where=str(path), hint=hint) from error
 
     def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any], path: Path) -> None:
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
-        checkpoint.load_weights(self.model, part("model."), path)
-        if self.averaged is not None:
-            checkpoint.load_weights(self.averaged, part("average."), path)
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in part("optimizer.").items():
-            i, key = name.split(".", 1)
-            state.setdefault(int(i), {})[key] = tensor
-        # The optimiser would take any, and read memory that is not its own.
-        for number, values in state.items():
-            shapes = {name: tuple(value.shape) for name, value in values.items()}
-            whole = tuple(self.parameters[number].shape)
-            if shapes != {"step": (), "exp_avg": whole, "exp_avg_sq": whole}:
-                raise ValueError(f"the optimiser's state of weight {number}")
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        self.optimizer.restore(tensors, path)
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors and self.runtime.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random.cuda"], self.runtime.device)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,20 @@ class SearchState:
         if sentences.numel() != memory.mask.size(0):  # the order of sentences never changes, they only leave
             memory = memory.select(sentences)
         return SearchState(memory=memory, decoder=self.decoder.select(rows), beam=hypotheses.size(1))
+
+
+class _Copies(torch.autograd.Function):
+    """Weights as their copies in another number format."""
+
+    @staticmethod
+    def forward(ctx: Any, copies: Sequence[Tensor], *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.number = weights[0].dtype
+        return tuple(copy.detach() for copy in copies)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor | None, ...]:
+        return None, *(None if gradient is None else gradient.to(ctx.number) for gradient in outer)
 
 
 class Seq2Seq(nn.Module):
@@ -161,20 +177,39 @@ class Seq2Seq(nn.Module):
             SearchState(memory=state.memory, decoder=following, beam=state.beam),
         )
 
-    def step_weights(self, dtype: torch.dtype) -> dict[str, Tensor]:
+    def cast_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """The weights that a training step computes with in its working precision.
+
+        Embeddings, relative positions and the output layer are not among them: their gradients add up
+        many tokens.
+        """
+        for name, parameter in self.named_parameters():
+            if not (name.startswith("output.") or "embedding" in name or ".positions." in name):
+                yield name, parameter
+
+    def step_weights(
+        self, dtype: torch.dtype, copies: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
         """The weights that one training step computes with.
 
-        They are the parameters in the working precision, cast once a step instead of at each
-        use, with some recurrent weights dropped (Merity et al. 2018, section 2). Embeddings,
-        relative positions and the output layer stay in fp32: their gradients add up many tokens.
+        They are those of ``cast_weights``, cast once a step instead of at each use, with some recurrent
+        weights dropped (Merity et al. 2018, section 2).
+
+        Args:
+            dtype: The working precision.
+            copies: Weights that are at hand in it already.
         """
-        rate = self.config.recurrent_dropout
+        rate = self.config.recurrent_dropout if self.training else 0.0
         weights: dict[str, Tensor] = {}
-        for name, parameter in self.named_parameters():
-            if name.startswith("output.") or "embedding" in name or ".positions." in name:
-                continue
-            value: Tensor = parameter
-            if rate and self.training and name.endswith("weight_hh"):
-                value = nn.functional.dropout(value, rate)
-            weights[name] = value.to(dtype)
+        copied: dict[str, Tensor] = {}
+        for name, parameter in self.cast_weights():
+            if rate and name.endswith("weight_hh"):
+                weights[name] = nn.functional.dropout(parameter, rate).to(dtype)
+            elif copies and name in copies:
+                copied[name] = parameter
+            else:
+                weights[name] = parameter.to(dtype)
+        if copies and copied:
+            views = _Copies.apply([copies[name] for name in copied], *copied.values())  # type: ignore[no-untyped-call]
+            weights |= dict(zip(copied, views, strict=True))
         return weights

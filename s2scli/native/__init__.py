@@ -2,8 +2,8 @@
 
 Of search ``kernels.c`` has the steps, ``attention.h``, ``product.h`` and ``inputs.h`` their parts;
 ``matrix``, ``layer``, ``encoder``, ``prediction`` and ``stepper`` call them. Of training ``recurrence.c`` has
-the LSTM, ``loss.c`` the softmax and ``dense.c`` products, by the threads of ``team.h``; the modules of these
-names call them.
+the LSTM, ``loss.c`` the softmax, ``dense.c`` products and ``adam.c`` the updates of weights, by the threads
+of ``team.h``; the modules of these names call them.
 ``vector.h`` and ``tiles.h`` are what all are made of, and ``bindings`` loads them. Where they are not built,
 torch does the same.
 """

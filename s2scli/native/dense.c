@@ -34,6 +34,7 @@ struct product {
 struct shared {
     const struct product *p;
     struct team *team;
+    struct parts parts;
 };
 
 static int64_t panels(const struct factor *f) { return (f->length + SIDE - 1) / SIDE; }
@@ -145,7 +146,7 @@ static void multiply_panels(const struct product *p, int64_t row, int64_t column
 }
 
 static void multiply_all(void *what) {
-    const struct shared *s = what;
+    struct shared *s = what;
     const struct product *p = s->p;
     const int threads = threads_of(s->team), me = number_in(s->team);
     const int64_t rows = panels(&p->left), columns = panels(&p->right);
@@ -158,10 +159,10 @@ static void multiply_all(void *what) {
         lay(&p->left, input, p->inputs, 1, threads, me);
         lay(&p->right, input, p->inputs, 0, threads, me);
         meet(s->team, threads);
-        for (int64_t near = 0; near < columns; near += NEAR)
-            for (int64_t row = rows * me / threads; row < rows * (me + 1) / threads; row++)
-                for (int64_t column = near; column < columns && column < near + NEAR; column++)
-                    multiply_panels(p, row * SIDE, column * SIDE, input);
+        int64_t item;
+        while ((item = take(&s->parts, rows * ((columns + NEAR - 1) / NEAR), input / BLOCK, threads, me)) >= 0)
+            for (int64_t near = item / rows * NEAR, column = near; column < columns && column < near + NEAR; column++)
+                multiply_panels(p, item % rows * SIDE, column * SIDE, input);
         meet(s->team, threads);
         input += BLOCK;
     } while (input < p->inputs);

@@ -2,7 +2,8 @@
 
    What does not wait for the step before (the input's share of the gates, the gradients of the weights) is left
    to large products elsewhere. Of what does, each thread of a team has some units of its own, in all rows: its
-   part of the weights stays in its cache from step to step, and the team meets after each.
+   part of the weights stays in its cache from step to step, and the team meets after each. One that is done before
+   the others helps them.
 
    Products are made with tiles in bf16, sums and cells are fp32. All else is in bf16; or `whole`, in fp32, and each
    number is for the tiles the sum of two in bf16, the number rounded and what that leaves of it. Rows are read in pairs
@@ -35,6 +36,7 @@ struct recurrence {
 struct shared {
     const struct recurrence *r;
     struct team *team;
+    struct parts parts;
 };
 
 /* How rows are divided into pairs of tiles: all pairs alike, the last may reach beyond. */
@@ -214,7 +216,7 @@ ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, c
 }
 
 /* All steps, by one of a team. */
-ALWAYS void all_steps(const struct shared *s, const int back, const int whole) {
+ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
     const struct recurrence *r = s->r;
     const int threads = threads_of(s->team), me = number_in(s->team);
     const struct pairs p = pairs_of(r->rows);
@@ -227,20 +229,20 @@ ALWAYS void all_steps(const struct shared *s, const int back, const int whole) {
         pack_backward(r, from, to, whole);
     else
         pack_forward(r, from, to, whole);
-    if (whole && !back) {
+    if (whole && !back)
         for (int64_t row = 0; row < r->rows; row++)
             for (int64_t unit = from; unit < to; unit += UNITS)
                 split(split_row(r, 0, row, h) + unit, h, get(r->hidden, row * h + unit, 1));
-        meet(s->team, threads);
-    }
+    meet(s->team, threads);
     store_shapes(&others);
     shape_tiles(p);
     memset(raw, 0, sizeof raw); /* after the last step there is nothing to go back from */
     for (int64_t i = 0; i < r->steps; i++) {
         const int64_t step = back ? r->steps - 1 - i : i, before = back ? step + 1 : step;
-        for (int64_t unit = from; unit < to; unit += wide)
+        int64_t item;
+        while ((item = take(&s->parts, h / wide, i, threads, me)) >= 0)
             for (int64_t pair = 0; pair < p.count; pair++) {
-                const int64_t first = pair * p.high, end = r->rows - first < p.high ? r->rows : first + p.high;
+                const int64_t unit = item * wide, first = pair * p.high, end = r->rows - first < p.high ? r->rows : first + p.high;
                 const struct block block = {step, unit};
                 const uint16_t *w = r->packed + unit * 4 * h * (1 + whole), *x;
                 if (whole)
@@ -267,7 +269,7 @@ ALWAYS void all_steps(const struct shared *s, const int back, const int whole) {
 }
 
 static void forward(void *what) {
-    const struct shared *s = what;
+    struct shared *s = what;
     if (s->r->whole)
         all_steps(s, 0, 1);
     else
@@ -275,7 +277,7 @@ static void forward(void *what) {
 }
 
 static void backward(void *what) {
-    const struct shared *s = what;
+    struct shared *s = what;
     if (s->r->whole)
         all_steps(s, 1, 1);
     else

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import torch
 
+MOST = 64
+"""Threads of a team, as in ``team.h``."""
+
 
 class Team(Structure):
     """``struct team``, for one call."""
@@ -43,4 +46,5 @@ def team(most: int) -> Team:
     if not functions:
         return Team(wanted=1)
     parallel, threads, number = functions
-    return Team(parallel=parallel, threads=threads, number=number, wanted=min(torch.get_num_threads(), most))
+    wanted = min(torch.get_num_threads(), most, MOST)
+    return Team(parallel=parallel, threads=threads, number=number, wanted=wanted)

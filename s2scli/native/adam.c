@@ -1,0 +1,106 @@
+/* An update of all weights: Adam with decay (Kingma and Ba 2015; Loshchilov and Hutter 2019), the gradient clipped.
+
+   Weights are many numbers of which each is used once: what an update costs is bringing them from memory. So while a
+   weight is there it is also taken into the average, and copied in the format in which the model is computed. */
+
+#include "team.h"
+
+#define CHUNK 8192 /* numbers that a thread takes on at a time */
+
+struct weights {
+    float *weight;
+    const float *gradient; /* NULL: there is none, and all stay as they are */
+    float *first, *second; /* moments of the gradient */
+    float *average;        /* or NULL */
+    uint16_t *copy;        /* in bf16, or NULL */
+    int64_t count, begin;  /* numbers, and chunks of the weights before */
+};
+
+struct adam {
+    const struct weights *all;
+    int64_t number, chunks;
+    float keep1, keep2;   /* β1 and β2 */
+    float rate, decay;    /* the rate by 1 - β1^t, and what is left of a weight */
+    float shrink, epsilon; /* √(1 - β2^t) */
+    float limit, keep;    /* of the gradient's norm, and of the average */
+    float *squares;       /* (chunks,) */
+    float norm;           /* found */
+};
+
+struct shared {
+    struct adam *a;
+    struct team *team;
+    struct parts parts;
+};
+
+/* Whose chunk it is, and where it begins and ends. */
+ALWAYS const struct weights *find(const struct adam *a, int64_t chunk, int64_t *from, int64_t *count) {
+    const struct weights *w = a->all;
+    while (w + 1 < a->all + a->number && w[1].begin <= chunk) w++;
+    *from = (chunk - w->begin) * CHUNK;
+    *count = w->count - *from < CHUNK ? w->count - *from : CHUNK;
+    return w;
+}
+
+static float squares_of(const float *x, int64_t count) {
+    vf sums[4] = {{0}};
+    int64_t i = 0;
+    for (; i + 4 * LANES <= count; i += 4 * LANES)
+        for (int k = 0; k < 4; k++) sums[k] += load(x + i + k * LANES) * load(x + i + k * LANES);
+    float rest = 0;
+    for (; i < count; i++) rest += x[i] * x[i];
+    return sum((sums[0] + sums[1]) + (sums[2] + sums[3])) + rest;
+}
+
+/* Plain loops, of which the compiler makes vectors. */
+static void move(const struct adam *a, float share, int64_t count, float *restrict weight, const float *restrict gradient,
+                 float *restrict first, float *restrict second) {
+    for (int64_t i = 0; i < count; i++) {
+        const float g = gradient[i] * share;
+        const float m = first[i] + (1.0f - a->keep1) * (g - first[i]);
+        const float v = second[i] * a->keep2 + (1.0f - a->keep2) * g * g;
+        first[i] = m;
+        second[i] = v;
+        weight[i] = weight[i] * a->decay - a->rate * m / (sqrtf(v) / a->shrink + a->epsilon);
+    }
+}
+
+static void take_in(float keep, int64_t count, const float *restrict weight, float *restrict average) {
+    for (int64_t i = 0; i < count; i++) average[i] = weight[i] - keep * (weight[i] - average[i]);
+}
+
+static void copy(int64_t count, const float *restrict weight, uint16_t *restrict to) {
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, weight + i, 4);
+        to[i] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    }
+}
+
+static void update(void *what) {
+    struct shared *s = what;
+    struct adam *a = s->a;
+    const int threads = threads_of(s->team), me = number_in(s->team);
+    int64_t chunk, from, count;
+    double squares = 0;
+    while ((chunk = take(&s->parts, a->chunks, 0, threads, me)) >= 0) {
+        const struct weights *w = find(a, chunk, &from, &count);
+        a->squares[chunk] = w->gradient ? squares_of(w->gradient + from, count) : 0;
+    }
+    meet(s->team, threads);
+    for (int64_t i = 0; i < a->chunks; i++) squares += a->squares[i]; /* in one order, whoever made them */
+    const float norm = (float)sqrt(squares), share = norm <= a->limit ? 1.0f : a->limit / (norm + 1e-6f);
+    if (me == 0) a->norm = norm;
+    while ((chunk = take(&s->parts, a->chunks, 1, threads, me)) >= 0) {
+        const struct weights *w = find(a, chunk, &from, &count);
+        if (!w->gradient) continue;
+        move(a, share, count, w->weight + from, w->gradient + from, w->first + from, w->second + from);
+        if (w->average) take_in(a->keep, count, w->weight + from, w->average + from);
+        if (w->copy) copy(count, w->weight + from, w->copy + from);
+    }
+}
+
+EXPORT void s2s_adam(struct adam *a, struct team *team) {
+    struct shared s = {.a = a, .team = team};
+    together(team, update, &s);
+}

@@ -1,0 +1,124 @@
+"""Updates of all weights in one pass over them (``adam.c``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ctypes import CDLL, Structure, byref, c_float, c_int64, c_void_p
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2scli.native.bindings import address
+from s2scli.native.team import team
+
+CHUNK = 8192
+"""Numbers that a thread takes on at a time, as in ``adam.c``."""
+
+# The columns of a table whose rows are ``struct weights``.
+_WEIGHT, _GRADIENT, _FIRST, _SECOND, _AVERAGE, _COPY, _COUNT, _BEGIN = range(8)
+
+
+class _Adam(Structure):
+    """``struct adam`` of ``adam.c``."""
+
+    _fields_ = [
+        ("all", c_void_p),
+        ("number", c_int64),
+        ("chunks", c_int64),
+        ("keep1", c_float),
+        ("keep2", c_float),
+        ("rate", c_float),
+        ("decay", c_float),
+        ("shrink", c_float),
+        ("epsilon", c_float),
+        ("limit", c_float),
+        ("keep", c_float),
+        ("squares", c_void_p),
+        ("norm", c_float),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """A weight, and what moves with it; all in fp32 but the copy.
+
+    Attributes:
+        first, second: The moments of its gradient.
+        average: Of all its values so far, if it is wanted.
+        copy: In bf16, if it is wanted.
+    """
+
+    weight: Tensor
+    first: Tensor
+    second: Tensor
+    average: Tensor | None
+    copy: Tensor | None
+
+
+class Adam:
+    """What torch's ``AdamW`` does, gradients clipped before, averages and copies kept after.
+
+    Args:
+        library: The kernels.
+        weights: All that are moved.
+        betas, epsilon, decay: Adam's, and that of the weights.
+    """
+
+    def __init__(
+        self,
+        library: CDLL,
+        weights: Sequence[Moved],
+        *,
+        betas: tuple[float, float],
+        epsilon: float,
+        decay: float,
+    ) -> None:
+        self._library, self._weights = library, weights
+        self._betas, self._epsilon, self._decay = betas, epsilon, decay
+        counts = np.array([w.weight.numel() for w in weights], dtype=np.int64)
+        chunks = -(-counts // CHUNK)
+        self._averages = [address(w.average) or 0 for w in weights]
+        self._table = np.zeros((len(weights), 8), dtype=np.int64)
+        self._table[:, _WEIGHT] = [w.weight.data_ptr() for w in weights]
+        self._table[:, _FIRST] = [w.first.data_ptr() for w in weights]
+        self._table[:, _SECOND] = [w.second.data_ptr() for w in weights]
+        self._table[:, _COPY] = [address(w.copy) or 0 for w in weights]
+        self._table[:, _COUNT] = counts
+        self._table[:, _BEGIN] = chunks.cumsum() - chunks
+        self._squares = torch.empty(int(chunks.sum()))
+
+    def step(self, number: int, rate: float, limit: float, keep: float | None) -> Tensor:
+        """Move all weights that have a gradient.
+
+        Args:
+            number: Of the update, from 1.
+            rate: The learning rate.
+            limit: To which the norm of the whole gradient is shortened.
+            keep: What the averages keep of themselves; None leaves them as they are.
+
+        Returns:
+            The norm that the gradient had.
+        """
+        gradients = [
+            w.weight.grad if w.weight.grad is None else w.weight.grad.contiguous() for w in self._weights
+        ]
+        self._table[:, _GRADIENT] = [address(g) or 0 for g in gradients]
+        self._table[:, _AVERAGE] = 0 if keep is None else self._averages
+        given = _Adam(
+            all=self._table.ctypes.data,
+            number=len(self._weights),
+            chunks=self._squares.numel(),
+            keep1=self._betas[0],
+            keep2=self._betas[1],
+            rate=rate / (1 - self._betas[0] ** number),
+            decay=1 - rate * self._decay,
+            shrink=(1 - self._betas[1] ** number) ** 0.5,
+            epsilon=self._epsilon,
+            limit=limit,
+            keep=keep or 0.0,
+            squares=address(self._squares),
+        )
+        self._library.s2s_adam(byref(given), byref(team(self._squares.numel())))
+        return torch.tensor(given.norm)

@@ -1,0 +1,176 @@
+"""How the weights of a model move: Adam, a gradient that is clipped, and an average that follows."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from itertools import repeat
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from s2scli import checkpoint, native
+from s2scli.config import TrainOptions
+from s2scli.model import Seq2Seq
+from s2scli.native.adam import Adam, Moved
+from s2scli.runtime import Runtime
+
+_AVERAGE_EVERY = 4
+"""Updates from one to the next that the moving average takes in: each costs a pass over all weights…"""
+_AVERAGE_ALL = 40
+"""…but of the first so many it takes in each, and of all where it forgets as fast as that."""
+
+
+class Optimizer:
+    """Adam over all weights of a model.
+
+    torch's own holds the state. The passes over all weights are one where kernels of ours are built.
+
+    Args:
+        model: What is trained.
+        options: Of the training.
+        runtime: Where to compute.
+
+    Attributes:
+        averaged: The model of averaged weights, if there is an average.
+        copies: For ``Seq2Seq.step_weights``: weights in the number format of a step, kept up to date.
+        rate: The learning rate of the next update.
+    """
+
+    def __init__(self, model: Seq2Seq, options: TrainOptions, runtime: Runtime) -> None:
+        self.model, self.options, self.runtime = model, options, runtime
+        self.parameters = list(model.parameters())
+        self.averaged: Seq2Seq | None = None
+        if options.average == "ema":
+            self.averaged = copy.deepcopy(model).requires_grad_(False)
+        kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
+        self._torch = kind(
+            self.parameters,
+            betas=(0.9, 0.98),
+            eps=1e-9,
+            # Adam's would be another: added to the gradient.
+            weight_decay=options.weight_decay if kind is torch.optim.AdamW else 0.0,
+            fused=True,
+        )
+        self.rate = 0.0
+        library = native.kernels() if runtime.device.type == "cpu" else None
+        self.copies: dict[str, Tensor] = {}
+        if library is not None and runtime.dtype == torch.bfloat16:
+            self.copies = {n: torch.empty_like(p, dtype=runtime.dtype) for n, p in model.cast_weights()}
+        self._library = library
+        self._kernel: Adam | None = None
+        self._begin()
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Let the copies, and the kernel, know the weights and the state that there are now."""
+        for name, parameter in self.model.cast_weights():
+            if name in self.copies:
+                self.copies[name].copy_(parameter)
+        if self._library is not None:
+            given = self._torch.defaults
+            betas, epsilon, decay = given["betas"], given["eps"], given["weight_decay"]
+            self._kernel = Adam(self._library, self._moved(), betas=betas, epsilon=epsilon, decay=decay)
+
+    def _moved(self) -> list[Moved]:
+        """The weights with their moments, which are 0 at first, as torch's would be."""
+        copies = {parameter: self.copies.get(name) for name, parameter in self.model.named_parameters()}
+        averages: Iterable[Tensor | None] = repeat(None)
+        if self.averaged is not None:
+            averages = self.averaged.parameters()
+        moved = []
+        for parameter, average in zip(self.parameters, averages, strict=False):
+            state = self._torch.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)
+                state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
+            moments = {"first": state["exp_avg"], "second": state["exp_avg_sq"]}
+            moved.append(Moved(weight=parameter, **moments, average=average, copy=copies[parameter]))
+        return moved
+
+    def step(self, done: int) -> Tensor:
+        """Move the weights by their gradients, which are gone then.
+
+        Args:
+            done: Updates before this one.
+
+        Returns:
+            The norm of the whole gradient, on the device: nothing here waits for it.
+        """
+        limit, keep = self.options.clip_norm or math.inf, self._keep(done)
+        if self._kernel is not None:
+            norm = self._kernel.step(done + 1, self.rate, limit, keep)
+        else:
+            norm = self._clip(limit)
+            for group in self._torch.param_groups:
+                group["lr"] = self.rate
+            self._torch.step()
+            if self.averaged is not None and keep is not None:
+                self._take_in(self.averaged, keep)
+        for parameter in self.parameters:
+            parameter.grad = None
+        return norm
+
+    def _keep(self, done: int) -> float | None:
+        """What the average keeps of itself: d an update, or (1+n)/(10+n) while n updates make that less."""
+        decay = self.options.ema_decay
+        every = 1 if done < _AVERAGE_ALL or decay < 1 - 1 / _AVERAGE_ALL else _AVERAGE_EVERY
+        if self.averaged is None or done % every:
+            return None
+        # It begins as the first update, so that it is never a model that has learnt nothing.
+        return float(min(decay, (1 + done) / (10 + done)) ** every) if done else 0.0
+
+    @torch.no_grad()
+    def _take_in(self, averaged: Seq2Seq, keep: float) -> None:
+        torch._foreach_lerp_(list[Tensor](averaged.parameters()), list[Tensor](self.parameters), 1 - keep)
+
+    def _clip(self, limit: float) -> Tensor:
+        """Shorten the whole gradient to a norm; returns the norm that it had."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        # A GPU would have to be waited for. A CPU is spared a pass over all gradients, most of the time.
+        if norm.device.type != "cpu" or not norm <= limit:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
+        return norm
+
+    def state(self, done: int) -> dict[str, Tensor]:
+        """Weights, their average and Adam's state after so many updates, by their names in a checkpoint."""
+        tensors = {f"model.{n}": p for n, p in checkpoint.unique_weights(self.model).items()}
+        if self.averaged is not None:
+            tensors |= {f"average.{n}": p for n, p in checkpoint.unique_weights(self.averaged).items()}
+        for i, values in self._torch.state_dict()["state"].items():
+            if self._kernel is not None:
+                values["step"].fill_(done)  # nobody has counted them there
+            tensors |= {f"optimizer.{i}.{name}": value for name, value in values.items()}
+        return tensors
+
+    def restore(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        """Go back to a `state`.
+
+        Args:
+            tensors: A checkpoint's, of which all that belong to the state are taken.
+            path: Where they are from.
+
+        Raises:
+            LookupError, ValueError, S2SError: They do not fit.
+        """
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+        checkpoint.load_weights(self.model, part("model."), path)
+        if self.averaged is not None:
+            checkpoint.load_weights(self.averaged, part("average."), path)
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in part("optimizer.").items():
+            i, key = name.split(".", 1)
+            state.setdefault(int(i), {})[key] = tensor
+        # The optimiser would take any, and read memory that is not its own.
+        for number, values in state.items():
+            shapes = {name: tuple(value.shape) for name, value in values.items()}
+            whole = tuple(self.parameters[number].shape)
+            if shapes != {"step": (), "exp_avg": whole, "exp_avg_sq": whole}:
+                raise ValueError(f"the optimiser's state of weight {number}")
+        self._torch.load_state_dict({**self._torch.state_dict(), "state": state})
+        self._begin()
