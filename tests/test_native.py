@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from builds import BUILDS
 from reference_search import reference_search
 from test_model import KINDS, SOURCES, make
 from test_stepper import limits
@@ -29,11 +30,6 @@ from s2scli.native.matrix import Number, Packed
 from s2scli.translator import SearchOptions, Translator
 
 ROOT = Path(__file__).parents[1]
-BUILDS = [
-    pytest.param(found, id=name)
-    for name in bindings._supported()
-    if (found := bindings.opened(bindings.FOLDER / f"kernels-{name}.so")) is not None
-]
 if not BUILDS:
     pytest.skip("the kernels are not built: there was no C compiler", allow_module_level=True)
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from builds import BUILDS
 from test_model import batch, make
-from test_native import BUILDS
 from torch import Tensor
 
 from s2scli import native, optimizer
@@ -114,61 +114,104 @@ def test_a_gradient_that_is_no_number_has_no_norm(place: int, kernels: CDLL) -> 
     assert math.isnan(float(adam.step(1, 0.01, 1.0, None)))
 
 
-def updated(monkeypatch: pytest.MonkeyPatch, number: torch.dtype, kernels: bool, updates: int) -> Optimizer:
-    """An optimizer after so many updates on one batch."""
-    if not kernels:
-        monkeypatch.setattr(native, "kernels", lambda: None)
-    model = make(hidden=32, embedding=16).train()
-    runtime = Runtime(device=torch.device("cpu"), dtype=number, kind="fp32")
-    ours = Optimizer(model, TrainOptions(weight_decay=0.01), runtime)
-    monkeypatch.undo()
-    go_on(ours, 0, updates)
-    return ours
+class Training:
+    """A small model, its optimizer, and how many updates it has seen, all on one batch."""
+
+    def __init__(self, number: torch.dtype, *, kernels: bool = True, **options: Any) -> None:
+        self.number, self.done = number, 0
+        self.model = make(hidden=32, embedding=16, recurrent_dropout=options.pop("recurrent_dropout", 0.0))
+        runtime = Runtime(device=torch.device("cpu"), dtype=number, kind="fp32")
+        self.optimizer = Optimizer(self.model, TrainOptions(**options), runtime, alone=kernels)
+
+    def go_on(self, updates: int, batches: int = 1) -> Training:
+        self.model.train()
+        for _ in range(updates):
+            torch.manual_seed(self.done)
+            for _ in range(batches):
+                weights = self.model.step_weights(self.number, self.optimizer.copies)
+                loss = torch.func.functional_call(self.model, weights, (batch(), 0.1), tie_weights=False)
+                loss.smoothed.backward()
+            self.optimizer.rate = 0.01 / (self.done + 1)
+            self.optimizer.step(self.done)
+            self.done += 1
+        return self
+
+    @property
+    def state(self) -> dict[str, Tensor]:
+        return {name: x.detach().clone() for name, x in self.optimizer.state(self.done).items()}
+
+    def restore(self, other: Training) -> Training:
+        self.optimizer.restore(other.state, Path("state"))
+        self.done = other.done
+        return self
 
 
-def go_on(ours: Optimizer, done: int, updates: int) -> None:
-    for n in range(done, done + updates):
-        weights = ours.model.step_weights(ours.runtime.dtype, ours.copies)
-        loss = torch.func.functional_call(ours.model, weights, (batch(), 0.1), tie_weights=False)
-        loss.smoothed.backward()
-        ours.rate = 0.01 / (n + 1)
-        ours.step(n)
+def assert_near(found: Training, expected: Training, close: float) -> None:
+    state = expected.state
+    for name, tensor in found.state.items():
+        assert float((tensor - state[name]).norm()) <= close * (float(state[name].norm()) + 0.01), name
 
 
-@pytest.mark.skipif(native.kernels() is None, reason="the kernels are not built")
-@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
-def test_a_model_moves_as_with_torch(number: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, torchs = (updated(monkeypatch, number, kernels, 6) for kernels in (True, False))
-    assert bool(ours.copies) == (number == torch.bfloat16)
-    assert not torchs.copies
-    state = torchs.state(6)
-    for name, tensor in ours.state(6).items():
-        # A step of Adam is as long for a gradient that is nearly 0, whose sign is chance in bf16.
-        close = 1e-5 if number == torch.float32 else 0.05
-        assert float((tensor - state[name]).detach().norm()) <= close * (
-            float(state[name].detach().norm()) + 0.01
-        ), name
+# A step of Adam is as long for a gradient that is nearly 0, whose sign is chance in bf16.
+NUMBERS = [pytest.param(torch.float32, 1e-5, id="fp32"), pytest.param(torch.bfloat16, 0.05, id="bf16")]
+needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="the kernels are not built")
+
+
+@needs_kernels
+@pytest.mark.parametrize(("number", "close"), NUMBERS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight_decay": 0.01},
+        {"average": "none", "optimizer": "adam"},
+        {"clip_norm": 0.1, "recurrent_dropout": 0.3},
+        {"clip_norm": 0.0},
+    ],
+)
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_model_moves_as_with_torch(
+    batches: int, options: dict[str, Any], number: torch.dtype, close: float
+) -> None:
+    ours, torchs = (Training(number, kernels=k, **options).go_on(4, batches) for k in (True, False))
+    assert bool(ours.optimizer.copies) == (number == torch.bfloat16)
+    assert not torchs.optimizer.copies
+    assert_near(ours, torchs, close)
 
 
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
-def test_a_restored_state_goes_on_as_before(
-    number: torch.dtype, kernels: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = updated(monkeypatch, number, kernels, 4)
-    first = updated(monkeypatch, number, kernels, 2)
-    second = updated(monkeypatch, number, kernels, 1)
-    second.restore({name: tensor.clone() for name, tensor in first.state(2).items()}, Path("state"))
-    go_on(second, 2, 2)
-    state = second.state(4)
-    assert all(torch.equal(tensor, state[name]) for name, tensor in whole.state(4).items())
+def test_a_restored_state_goes_on_as_before(number: torch.dtype, kernels: bool) -> None:
+    whole = Training(number, kernels=kernels).go_on(4).state
+    first = Training(number, kernels=kernels).go_on(2)
+    found = Training(number, kernels=kernels).go_on(1).restore(first).go_on(2).state
+    assert all(torch.equal(tensor, found[name]) for name, tensor in whole.items())
+
+
+@needs_kernels
+@pytest.mark.parametrize("kernels", [True, False])
+def test_a_state_of_the_one_goes_on_with_the_other(kernels: bool) -> None:
+    first = Training(torch.float32, kernels=not kernels).go_on(2)
+    found = Training(torch.float32, kernels=kernels).restore(first).go_on(2)
+    assert_near(found, Training(torch.float32, kernels=kernels).go_on(4), 1e-5)
+
+
+@needs_kernels
+def test_a_copy_of_no_number_is_none() -> None:
+    (weight,) = given = [torch.zeros(40, requires_grad=True)]
+    weight.data.view(torch.int32)[3] = 0x7FFFFFFF  # which rounded as a number would be -0
+    (part,) = moved(given)
+    kernels = native.kernels()
+    assert kernels is not None
+    adam = Adam(kernels, [part], betas=(0.9, 0.98), epsilon=1e-9, decay=0.0)
+    adam.step(1, 0.01, 1.0, 0.0)
+    assert part.copy is not None
+    assert part.copy.isnan().nonzero().tolist() == [[3]]
 
 
 def test_the_average_takes_in_every_fourth_update_later() -> None:
-    runtime = Runtime(device=torch.device("cpu"), dtype=torch.float32, kind="fp32")
-    ours = Optimizer(make(), TrainOptions(ema_decay=0.999), runtime)
+    ours = Training(torch.float32, ema_decay=0.999).optimizer
     assert ours._keep(0) == 0
     assert ours._keep(39) == pytest.approx(40 / 49)
     assert [ours._keep(n) for n in (41, 42, 43)] == [None] * 3
     assert ours._keep(44) == pytest.approx((45 / 54) ** optimizer._AVERAGE_EVERY)
-    assert Optimizer(make(), TrainOptions(average="none"), runtime)._keep(0) is None
+    assert Training(torch.float32, average="none").optimizer._keep(0) is None

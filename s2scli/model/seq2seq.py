@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from s2scli.config import PAD, UNK, ModelConfig
 from s2scli.model.attention import Memory
@@ -56,7 +57,7 @@ class SearchState:
 
 
 class _Copies(torch.autograd.Function):
-    """Weights as their copies in another number format."""
+    """Weights as their copies in another number format; all gradients arrive together, at the end."""
 
     @staticmethod
     def forward(ctx: Any, copies: Sequence[Tensor], *weights: Tensor) -> tuple[Tensor, ...]:
@@ -65,6 +66,7 @@ class _Copies(torch.autograd.Function):
         return tuple(copy.detach() for copy in copies)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor | None, ...]:
         return None, *(None if gradient is None else gradient.to(ctx.number) for gradient in outer)
 

@@ -9,7 +9,7 @@
 
 struct weights {
     float *weight;
-    const float *gradient; /* NULL: there is none, and all stay as they are */
+    const float *gradient; /* NULL: there is none, and the weight stays as it is */
     float *first, *second; /* moments of the gradient */
     float *average;        /* or NULL */
     uint16_t *copy;        /* in bf16, or NULL */
@@ -22,7 +22,7 @@ struct adam {
     float keep1, keep2;   /* β1 and β2 */
     float rate, decay;    /* the rate by 1 - β1^t, and what is left of a weight */
     float shrink, epsilon; /* √(1 - β2^t) */
-    float limit, keep;    /* of the gradient's norm, and of the average */
+    float limit, share;   /* of the gradient's norm; what the average takes of a weight */
     float *squares;       /* (chunks,) */
     float norm;           /* found */
 };
@@ -53,10 +53,10 @@ static float squares_of(const float *x, int64_t count) {
 }
 
 /* Plain loops, of which the compiler makes vectors. */
-static void move(const struct adam *a, float share, int64_t count, float *restrict weight, const float *restrict gradient,
+static void move(const struct adam *a, float shrunk, int64_t count, float *restrict weight, const float *restrict gradient,
                  float *restrict first, float *restrict second) {
     for (int64_t i = 0; i < count; i++) {
-        const float g = gradient[i] * share;
+        const float g = gradient[i] * shrunk;
         const float m = first[i] + (1.0f - a->keep1) * (g - first[i]);
         const float v = second[i] * a->keep2 + (1.0f - a->keep2) * g * g;
         first[i] = m;
@@ -65,15 +65,17 @@ static void move(const struct adam *a, float share, int64_t count, float *restri
     }
 }
 
-static void take_in(float keep, int64_t count, const float *restrict weight, float *restrict average) {
-    for (int64_t i = 0; i < count; i++) average[i] = weight[i] - keep * (weight[i] - average[i]);
+static void take_in(float share, int64_t count, const float *restrict weight, float *restrict average) {
+    if (share == 1.0f) memcpy(average, weight, 4 * count);
+    else
+        for (int64_t i = 0; i < count; i++) average[i] += share * (weight[i] - average[i]);
 }
 
 static void copy(int64_t count, const float *restrict weight, uint16_t *restrict to) {
     for (int64_t i = 0; i < count; i++) {
         uint32_t bits;
         memcpy(&bits, weight + i, 4);
-        to[i] = (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+        to[i] = weight[i] == weight[i] ? (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) : 0x7fc0;
     }
 }
 
@@ -89,13 +91,13 @@ static void update(void *what) {
     }
     meet(s->team, threads);
     for (int64_t i = 0; i < a->chunks; i++) squares += a->squares[i]; /* in one order, whoever made them */
-    const float norm = (float)sqrt(squares), share = norm <= a->limit ? 1.0f : a->limit / (norm + 1e-6f);
+    const float norm = (float)sqrt(squares), shrunk = norm <= a->limit ? 1.0f : a->limit / (norm + 1e-6f);
     if (me == 0) a->norm = norm;
     while ((chunk = take(&s->parts, a->chunks, 1, threads, me)) >= 0) {
         const struct weights *w = find(a, chunk, &from, &count);
-        if (!w->gradient) continue;
-        move(a, share, count, w->weight + from, w->gradient + from, w->first + from, w->second + from);
-        if (w->average) take_in(a->keep, count, w->weight + from, w->average + from);
+        if (w->gradient)
+            move(a, shrunk, count, w->weight + from, w->gradient + from, w->first + from, w->second + from);
+        if (w->average) take_in(a->share, count, w->weight + from, w->average + from);
         if (w->copy) copy(count, w->weight + from, w->copy + from);
     }
 }

@@ -1,4 +1,4 @@
-"""Updates of all weights in one pass over them (``adam.c``)."""
+"""Updates of all weights in one pass over them, after one over the gradients for their norm (``adam.c``)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Adam(Structure):
         ("shrink", c_float),
         ("epsilon", c_float),
         ("limit", c_float),
-        ("keep", c_float),
+        ("share", c_float),
         ("squares", c_void_p),
         ("norm", c_float),
     ]
@@ -42,7 +42,7 @@ class _Adam(Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """A weight, and what moves with it; all in fp32 but the copy.
+    """A weight, and what moves with it: of one shape, contiguous, and all in fp32 but the copy.
 
     Attributes:
         first, second: The moments of its gradient.
@@ -75,6 +75,9 @@ class Adam:
         epsilon: float,
         decay: float,
     ) -> None:
+        for w in weights:
+            together = [x for x in (w.weight, w.first, w.second, w.average, w.copy) if x is not None]
+            assert all(x.is_contiguous() and x.shape == w.weight.shape for x in together)
         self._library, self._weights = library, weights
         self._betas, self._epsilon, self._decay = betas, epsilon, decay
         counts = np.array([w.weight.numel() for w in weights], dtype=np.int64)
@@ -117,7 +120,7 @@ class Adam:
             shrink=(1 - self._betas[1] ** number) ** 0.5,
             epsilon=self._epsilon,
             limit=limit,
-            keep=keep or 0.0,
+            share=1 - (keep or 0.0),
             squares=address(self._squares),
         )
         self._library.s2s_adam(byref(given), byref(team(self._squares.numel())))

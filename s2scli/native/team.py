@@ -41,7 +41,7 @@ def _functions() -> tuple[c_void_p, ...]:
 
 
 def team(most: int) -> Team:
-    """As many threads as torch uses, ``most`` at most; one where nobody is found to lead more."""
+    """As many threads as torch uses, ``most`` and `MOST` at most; one where nobody is found to lead more."""
     functions = _functions()
     if not functions:
         return Team(wanted=1)
