@@ -54,7 +54,7 @@ def build(folder: Path) -> list[Path]:
             *target,
             "-o",
             str(new),
-            *(str(folder / name) for name in ("kernels.c", "recurrence.c", "dense.c", "loss.c", "adam.c")),
+            *map(str, sorted(folder.glob("*.c"))),
             "-lm",
         ]
         running[name] = new, subprocess.Popen(command, stderr=subprocess.DEVNULL)

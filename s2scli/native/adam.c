@@ -66,9 +66,11 @@ static void move(const struct adam *a, float shrunk, int64_t count, float *restr
 }
 
 static void take_in(float share, int64_t count, const float *restrict weight, float *restrict average) {
-    if (share == 1.0f) memcpy(average, weight, 4 * count);
-    else
-        for (int64_t i = 0; i < count; i++) average[i] += share * (weight[i] - average[i]);
+    if (share == 1.0f) {
+        memcpy(average, weight, 4 * count);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++) average[i] += share * (weight[i] - average[i]);
 }
 
 static void copy(int64_t count, const float *restrict weight, uint16_t *restrict to) {

@@ -240,9 +240,10 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
     for (int64_t i = 0; i < r->steps; i++) {
         const int64_t step = back ? r->steps - 1 - i : i, before = back ? step + 1 : step;
         int64_t item;
-        while ((item = take(&s->parts, h / wide, i, threads, me)) >= 0)
+        while ((item = take(&s->parts, h / wide, i, threads, me)) >= 0) {
+            const int64_t unit = item * wide;
             for (int64_t pair = 0; pair < p.count; pair++) {
-                const int64_t unit = item * wide, first = pair * p.high, end = r->rows - first < p.high ? r->rows : first + p.high;
+                const int64_t first = pair * p.high, end = r->rows - first < p.high ? r->rows : first + p.high;
                 const struct block block = {step, unit};
                 const uint16_t *w = r->packed + unit * 4 * h * (1 + whole), *x;
                 if (whole)
@@ -263,6 +264,7 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
                         gates_of(r, block, row, sums, whole);
                 }
             }
+        }
         meet(s->team, threads);
     }
     load_shapes(&others);
