@@ -12,8 +12,8 @@ from s2scli.native.team import team
 
 SIDE = 32
 """Rows or columns of a panel."""
-BLOCK = 512
-"""Inputs laid out at a time."""
+BLOCK = 1024
+"""Inputs laid out at a time in bf16, in fp32 half as many."""
 
 
 class _Factor(Structure):
@@ -35,50 +35,41 @@ class _Product(Structure):
         ("left", _Factor),
         ("right", _Factor),
         ("inputs", c_int64),
+        ("whole", c_int64),
         ("bias", c_void_p),
         ("out", c_void_p),
+        ("sums", c_void_p),
     ]
 
 
-class _Turning(Structure):
-    """``struct turning`` of ``dense.c``."""
-
-    _fields_ = [("from", c_void_p), ("to", c_void_p), ("rows", c_int64), ("columns", c_int64)]
-
-
-def turned(library: CDLL, x: Tensor) -> Tensor:
-    """xᵀ of a matrix in bf16, in memory too."""
-    rows, columns = x.shape
-    x, out = x.contiguous(), x.new_empty(columns, rows)
-    given = _Turning(address(x), address(out), rows, columns)
-    library.s2s_turn(byref(given), byref(team(columns)))
-    return out
-
-
 def product(library: CDLL, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
-    """a b + bias in fp32, each number for the tiles the sum of two in bf16, which is 16 bits.
+    """a b + bias in the number format of a and b: bf16, or fp32 (in halves, see ``dense.c``).
+
+    Sums are fp32; they are the same for any number of threads and of other rows.
 
     Args:
         a, b: (m, k) and (k, n); either the rows or the columns of each are contiguous.
         bias: (n,), added to each row.
     """
     (rows, inputs), columns = a.shape, b.size(1)
+    whole = a.dtype == torch.float32
     out = a.new_empty(rows, columns)
     factors, kept = [], []
     for x in (a, b.t()):  # now the numbers of an output's inputs are a row of either
         if 1 not in x.stride():
             x = x.contiguous()
-        laid = torch.empty(-(-x.size(0) // SIDE) * SIDE, BLOCK, 2, dtype=torch.bfloat16)
+        laid = torch.empty(_filled(x.size(0)), BLOCK, dtype=torch.bfloat16)
         kept += [x, laid]
         factors.append(_Factor(x.data_ptr(), x.size(0), *x.stride(), laid.data_ptr()))
-    given = _Product(*factors, inputs=inputs, bias=address(bias), out=address(out))
+    added = None if bias is None else bias.float()
+    sums = torch.empty(_filled(rows), _filled(columns)) if inputs > BLOCK / (1 + whole) else None
+    given = _Product(
+        *factors, inputs=inputs, whole=whole, bias=address(added), out=address(out), sums=address(sums)
+    )
     library.s2s_dense(byref(given), byref(team(-(-rows // SIDE))))
     return out
 
 
-def by_rows(library: CDLL, a: Tensor, b: Tensor) -> Tensor:
-    """aᵀ b of (N, m) and (N, n), both in fp32 or both in bf16."""
-    if a.dtype == torch.float32:
-        return product(library, a.t(), b)
-    # torch's library turns left factors in bf16 slowly, and is slow at some tall products, not at wide ones.
-    return turned(library, turned(library, b) @ a)
+def _filled(length: int) -> int:
+    """The rows or columns of all panels."""
+    return -(-length // SIDE) * SIDE

@@ -70,23 +70,25 @@ def _losses(vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoot
     library = _kernels_for(vectors, tiles=False)
     if library is None or not target.size(0):
         return library_output.losses(vectors, weight, bias, target, smoothing)
-    tiles = library.s2s_half() and vectors.dtype == torch.bfloat16
     # The softmax adds the bias, which the product would write to all rows first.
-    logits = _product(vectors, dense.turned(library, weight) if tiles else weight.t())
+    logits = _product(vectors, weight.t())
     return softmax(library, logits, bias, target, smoothing)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
     library = _kernels_for(a, tiles=True)
-    if library is None or a.dtype == torch.bfloat16:
-        return library_output.product(a, b)
-    return dense.product(library, a, b)
+    return library_output.product(a, b) if library is None else dense.product(library, a, b)
+
+
+def _of_vectors(a: Tensor, b: Tensor) -> Tensor:
+    # The more inputs, of which a vocabulary has thousands, the better is torch's library at bf16.
+    return library_output.product(a, b) if a.dtype == torch.bfloat16 else _product(a, b)
 
 
 def _by_rows(a: Tensor, b: Tensor) -> Tensor:
     library = _kernels_for(a, tiles=True)
-    return library_output.by_rows(a, b) if library is None else dense.by_rows(library, a, b)
+    return library_output.by_rows(a, b) if library is None else dense.product(library, a.t(), b)
 
 
-output = OutputKernel(losses=_losses, product=_product, by_rows=_by_rows)
+output = OutputKernel(losses=_losses, product=_of_vectors, by_rows=_by_rows)
 """That of our own for bf16 and fp32 on a CPU, where it was built, else torch's."""

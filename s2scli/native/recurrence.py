@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from s2scli.model.packed import linear
 from s2scli.model.rnn import library_lstm
 from s2scli.native.bindings import address, kernels
-from s2scli.native.dense import by_rows, product
+from s2scli.native.dense import product
 from s2scli.native.team import team
 
 PAIR = 32
@@ -98,8 +97,7 @@ class _LSTM(torch.autograd.Function):
         units, total = hidden.size(1), steps * rows
         flat = x.reshape(total, width)
         bias = b_ih + b_hh
-        whole = x.dtype == torch.float32
-        gates = product(library, flat, w_ih.t(), bias) if whole else linear(flat, w_ih, bias)
+        gates = product(library, flat, w_ih.t(), bias)
         states, cells = x.new_empty(total + rows + PAIR, units), torch.empty(total + rows, units)
         states[:rows], cells[:rows] = hidden, cell
         _Sequence(rows, w_hh, gates, states, cells).run(library.s2s_lstm_forward, units)
@@ -127,15 +125,14 @@ class _LSTM(torch.autograd.Function):
         slopes = slopes[:total]
         of_input = None
         if ctx.needs_input_grad[1]:
-            whole = slopes.dtype == torch.float32
-            of_input = (product(ctx.kernels, slopes, w_ih) if whole else slopes @ w_ih).view(ctx.shape)
+            of_input = product(ctx.kernels, slopes, w_ih).view(ctx.shape)
         return (
             None,
             of_input,
             slopes[:rows] @ w_hh if ctx.needs_input_grad[2] else None,
             carried.to(slopes.dtype) if ctx.needs_input_grad[3] else None,
-            by_rows(ctx.kernels, slopes, flat),
-            by_rows(ctx.kernels, slopes, states[:total]),
+            product(ctx.kernels, slopes.t(), flat),
+            product(ctx.kernels, slopes.t(), states[:total]),
             bias.to(slopes.dtype),
             bias.to(slopes.dtype, copy=True),
         )
