@@ -1,4 +1,4 @@
-"""The model directory, self-contained: ``config.json``, ``tokenizer.json``, ``model.safetensors``.
+"""The model directory, self-contained: configuration, tokenizer, weights and, if there is one, lexicon.
 
 Every file is written to a temporary name and moved into place; nothing is ever unpickled.
 """

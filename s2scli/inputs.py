@@ -64,6 +64,9 @@ def find_inputs(options: PreprocessOptions, listen: Listener) -> dict[str, Paral
     if has_features(options.columns) and any(part.target for list_ in parts.values() for part in list_):
         what = "a third column, of features, is read from a TSV only"
         raise UsageError(what, where="--columns", hint="Give TSV files with --train, --dev and --test.")
+    if options.asks("columns") and not any(getattr(options, split) for split in SPLITS):
+        hint = "Give TSV files with --train, --dev and --test, or leave it out."
+        raise UsageError("only a TSV has columns, and none is given", where="--columns", hint=hint)
     _check_table(options, listen)
     return {s: Parallel(parts=list_, replace_invalid=options.replace_invalid) for s, list_ in found.items()}
 

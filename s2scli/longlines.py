@@ -35,7 +35,7 @@ class Stretch:
     respaced: bool = False
 
 
-def cut(text: str, side: SideTokenizer, longest: int) -> list[Stretch]:
+def cut(text: str, side: SideTokenizer, longest: int, *, whole: int = 0) -> list[Stretch]:
     """A line cut at sentence ends, and where that is not enough between words, or within them.
 
     White space is no reason to cut: of a run of it one space is left, and at the ends none.
@@ -43,14 +43,16 @@ def cut(text: str, side: SideTokenizer, longest: int) -> list[Stretch]:
     Args:
         text: The line in the side's normal form. Tags that follow the text belong to each piece.
         longest: Most tokens of a piece.
+        whole: Most tokens of a line that is left whole, if that is more.
     """
     text, tags = side.encode_tags(text)
     room = max(1, longest - len(tags))
-    text = " ".join(text.split())
-    (whole,) = side.vocabulary.encode([text])
-    if len(whole) <= room:
-        return [Stretch(ids=whole + tags, respaced=True)]
     symbols = side.segmentation.kind == "symbol"  # each counts as a word, but together they are one
+    if not symbols:  # between which white space may be what separates them
+        text = " ".join(text.split())
+    (ids,) = side.vocabulary.encode([text])
+    if len(ids) <= max(room, whole - len(tags)):
+        return [Stretch(ids=ids + tags, respaced=True)]
     pieces: list[Stretch] = []
     inside, begin = False, 0
     for end in [*_SENTENCE_END.finditer(text), None]:

@@ -15,8 +15,8 @@ from s2scli.meter import Meter, Stop
 from s2scli.model import Batch
 from s2scli.trainer import Trainer
 from s2scli.validate import Validator
+from s2scli.wording import METRIC_NAMES
 
-NAMES = {"bleu": "BLEU", "chrf": "chrF", "acc": "accuracy", "loss": "loss", None: "score"}
 REPORT_EVERY = 25
 """Updates between two Stepped events."""
 PROJECT_AFTER = 50
@@ -51,7 +51,11 @@ class Loop:
 
     def run(self, stop: Stop) -> None:
         """Train to the end, or until the user asks to stop."""
-        position, clock, saved_at = self.position, self.meter.clock, self.meter.clock.seconds
+        position, clock = self.position, self.meter.clock
+        saved_at = validated_at = clock.seconds
+        most = math.inf  # seconds without a validation
+        if self.options.max_minutes is not None and "validate_every" in self.trainer.recipe.chosen:
+            most = 60 * self.options.max_minutes / 3
         while True:
             for group, tokens in self._groups():
                 progress = self._progress()
@@ -63,7 +67,9 @@ class Loop:
                 # All decisions below are made of what all processes see alike.
                 asked = clock.tick(stop.asked)
                 over = self.over()
-                validated = bool(over) or position.step % (self.options.validate_every or 1) == 0
+                # On a machine that is slower than expected, it is time before so many updates are made.
+                late = clock.seconds - validated_at > most
+                validated = bool(over) or late or position.step % (self.options.validate_every or 1) == 0
                 due = clock.seconds - saved_at > CHECKPOINT_SECONDS
                 if position.step % REPORT_EVERY == 0 or over or asked:
                     self._report(norm, self._progress())
@@ -71,6 +77,7 @@ class Loop:
                     self._check(float(norm), "gradient")
                 if validated:
                     asked = self._validate(stop) or asked
+                    validated_at = clock.seconds
                     over = over or self.impatient()
                 position.elapsed, position.ended = clock.seconds, over
                 if validated or asked or due:
@@ -122,7 +129,8 @@ class Loop:
         patience = self.options.patience
         if patience is None or self.position.waited < patience:
             return None
-        return f"no better {NAMES[self.options.metric]} for {counted(patience, 'validation')}"
+        metric = self.options.metric or "bleu"
+        return f"no better {METRIC_NAMES.get(metric, metric)} for {counted(patience, 'validation')}"
 
     def _report(self, norm: Tensor, progress: float) -> None:
         loss, speed, waiting = self.meter.read()

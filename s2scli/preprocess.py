@@ -33,7 +33,7 @@ from s2scli.segmentation import CLOSED
 from s2scli.setwriter import SetWriter
 from s2scli.survey import ByteProgress, Survey, Surveyor, check_left
 from s2scli.tokenizer import Tokenizer
-from s2scli.units import Plan, choose
+from s2scli.unitchoice import Plan, choose
 from s2scli.vocabulary import JOINT_THRESHOLD, auto_vocab_size, letter_overlap
 
 

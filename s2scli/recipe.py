@@ -269,13 +269,17 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
         "patience",
     ]
     reason = f"for {counted(data.pairs, 'string' if data.strings else 'pair')}"
-    if full.max_minutes is not None and not data.strings:
-        reason += f", {full.max_minutes:g} min"
+    if not data.strings:  # how often they are seen is as important
+        reason += f", {full.max_minutes:g} min" if full.max_minutes is not None else ""
+        for name, unit in (("max_steps", "update"), ("epochs", "epoch")):
+            if name not in chosen and getattr(full, name) is not None:
+                reason += f", {counted(getattr(full, name), unit)}"
+    others = {"tie": "one vocabulary" if data.joint else "two vocabularies", "patience": "no other limit"}
     texts = {}
     for name in shown:
         value = getattr(full, name)
         if value is not None:
             texts[name] = f"{value:g}" if isinstance(value, float) else str(value)
             if name in chosen:
-                texts[name] += " (as before)" if name in full.filled else f" ({reason})"
+                texts[name] += " (as before)" if name in full.filled else f" ({others.get(name, reason)})"
     return texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from s2scli.pages.maps import encode_map
 from s2scli.pictures import attention_map
 from s2scli.resolve import checked
 from s2scli.runfolder import data_folder
-from s2scli.scoring import HIGHER_IS_BETTER, by_length, score_system, sentence_scores, unit_of
-from s2scli.scoring.material import REPORT_EVERY, held_out
+from s2scli.scoring import HIGHER_IS_BETTER, by_length, parse_metrics, score_system, sentence_scores, unit_of
+from s2scli.scoring.material import REPORT_EVERY, held_out, suiting
 from s2scli.scoring.metrics import check_lengths
 from s2scli.scoring.reading import read_lines
 from s2scli.scoring.units import split, without_features
@@ -185,13 +185,8 @@ def _scores(text: Translated, tokenizer: Tokenizer, listen: Listener) -> dict[st
     """Scores of the whole set, by source length, and of each line; which ones, the kind of the model says."""
     plain, references = without_features(text.sources), [text.references]
     unit = unit_of(plain)
-    # Sentences may be split into characters too; of strings a side at least is single words or symbols.
-    words = "characters" in (unit, unit_of(text.references)) or tokenizer.target.segmentation.kind == "symbol"
-    if words and tokenizer.source.strings and tokenizer.target.strings:
-        by_line = "per" if unit_of(text.references) == "words" else "cer"
-        metrics: Sequence[str] = ("wer", by_line)
-    else:
-        by_line, metrics = "chrf", ("bleu", "chrf", "ter")
+    metrics = parse_metrics(suiting(tokenizer, text.sources, text.references))
+    by_line = next(metric for metric in metrics if metric in ("per", "cer", "chrf"))
     scores = score_system(text.hypotheses, references, metrics, listen=listen)
     shown = len(text.maps)
     of_lines = sentence_scores(text.hypotheses[:shown], [text.references[:shown]], by_line)

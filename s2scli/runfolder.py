@@ -16,9 +16,11 @@ MODELS = ("state", "best", "last", "seeds", "tensorboard", "metrics.jsonl", "rep
 
 In the order of its removal: a state without its models would be taken for a training to go on with.
 """
-_ASIDE, _WHOLE, _GONE = ".replaced", ".replaced-whole", ".removed"
+_ASIDE, _WHOLE, _GONE = ".s2s-replaced", ".s2s-replaced-whole", ".s2s-removed"
 """Folder with the models of a run that are about to be replaced: with some, with all, and with all when the
 new ones are there. Its name is what a command that comes after a kill goes by."""
+_NEW, _OLD = ".s2s-data", ".s2s-replaced-data"
+"""Folder with data that are being made, and with the data and models that they are about to replace."""
 _LOCK = ".lock"
 
 
@@ -40,7 +42,7 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
         UsageError: An input inside the folder to be replaced.
     """
     _check_name(run)
-    data, partial, replaced = run / "data", run / "data.partial", run / "replaced"
+    data, partial, replaced = run / "data", run / _NEW, run / _OLD
     for path in inputs:
         if path.resolve().is_relative_to(data.resolve()) or any(
             _same(data, at) for at in path.resolve().parents
@@ -68,7 +70,7 @@ def new_data(run: Path, *, force: bool, inputs: Sequence[Path] = ()) -> Iterator
             try:
                 # The data go aside first and come in last. So there are never new data beside old models, nor
                 # old data without their models, but for a moment no data; and that there are none tells
-                # `_settle` that this was cut off, and that all of the old is in ``replaced`` or in its place.
+                # `_settle` that this was cut off, and that all of the old is put aside or in its place.
                 replaced.mkdir()
                 for name in ("data", *MODELS):
                     if _exists(run / name):
@@ -150,7 +152,7 @@ def claimed(run: Path) -> Iterator[None]:
         S2SError: Another one is at work.
         UsageError: As `_check_name`.
     """
-    exchanging = not _exists(run / "data") and (run / "replaced" / "data" / "report.json").exists()
+    exchanging = not _exists(run / "data") and (run / _OLD / "data" / "report.json").exists()
     if not exchanging and not (data_folder(run) / "report.json").exists():
         yield
         return
@@ -192,7 +194,7 @@ def _locked_with_seeds(run: Path) -> Iterator[None]:
 
 def _settle(run: Path) -> None:
     """End an exchange: with data in place what they replaced goes; without, it all comes back."""
-    replaced = run / "replaced"
+    replaced = run / _OLD
     if not replaced.is_dir():
         return
     if not _exists(run / "data"):

@@ -91,6 +91,9 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
     return Runtime(device=chosen, dtype=dtype, kind=kind, threads=count)
 
 
+_THREADS_OF_USE = 4
+
+
 def usual_speed(device: Device, threads: int | None) -> float:
     """Target tokens a second that the training of a model of middle size makes on a common machine.
 
@@ -98,7 +101,8 @@ def usual_speed(device: Device, threads: int | None) -> float:
     """
     if _device(device).type == "cuda":
         return 100_000.0
-    return float(3000 * (threads or torch.get_num_threads()) ** 0.8)
+    # A recurrent model's steps are small: many threads get in each other's way.
+    return float(3000 * min(threads or torch.get_num_threads(), _THREADS_OF_USE) ** 0.8)
 
 
 def keep_kernels() -> None:

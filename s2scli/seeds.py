@@ -137,6 +137,7 @@ def _going_on(options: TrainOptions) -> tuple[list[TrainOptions], TrainOptions]:
     # What was chosen from the data is chosen again, as for a training that nothing stands before.
     anew: dict[str, Any] = dict.fromkeys(begun.filled)
     like = replace(begun, run=options.run, resume=False, **anew)
+    object.__setattr__(like, "from_file", begun.from_file)
     raised = any(options.asks(name) for name in LIMITS)
     jobs = []
     wanted = options.seeds if options.asks("seeds") else 0

@@ -21,7 +21,7 @@ from s2scli.events import Listener, Notice, Progress
 from s2scli.inputs import SPLITS
 from s2scli.parallel import Parallel
 from s2scli.segmentation import Segmentation
-from s2scli.units import Plan
+from s2scli.unitchoice import Plan
 from s2scli.vocabulary import count_characters, no_characters
 
 

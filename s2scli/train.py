@@ -19,11 +19,12 @@ from s2scli.events import Listener, Notice, TrainingEnded, TrainingStarted, Whil
 from s2scli.lexicon import copy_lexicon
 from s2scli.loop import Loop
 from s2scli.meter import Stop
-from s2scli.metrics import Recorder, check_tensorboard
 from s2scli.recipe import DataFacts, Recipe, choose
+from s2scli.recorder import Recorder, check_tensorboard
 from s2scli.resolve import build, checked, flag
 from s2scli.runfolder import claimed, data_folder, replacing_models, trained
 from s2scli.runtime import keep_kernels, set_up, settled, usual_speed
+from s2scli.scoring.units import of_strings
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 from s2scli.trainer import Trainer
@@ -68,6 +69,9 @@ def resumed_options(saved: dict[str, Any], chosen: Sequence[str], given: TrainOp
         changed |= {name: None for name in ("epochs", "patience") if name in chosen and name not in changed}
     resumed = replace(old, **changed)
     object.__setattr__(resumed, "given", given.given - given.from_file)
+    # All else was asked for, if it was, of the call that began; what a file said then was no mistake.
+    unasked = frozenset(option.name for option in fields(TrainOptions) if not given.asks(option.name))
+    object.__setattr__(resumed, "from_file", unasked)
     object.__setattr__(resumed, "filled", frozenset(chosen) - changed.keys())
     return resumed
 
@@ -162,7 +166,7 @@ def read_inputs(options: TrainOptions, processes: int = 1) -> Inputs:
         source_vocab=tokenizer.source.vocab_size,
         target_vocab=tokenizer.target.vocab_size,
         joint=tokenizer.joint,
-        strings=tokenizer.source.strings and tokenizer.target.strings,
+        strings=of_strings(tokenizer, held_out.sources, held_out.references),
         short_lines=held_out.short,
         batches=lambda tokens: len(TrainingBatches(data, tokens, options.seed).epoch(0)),
     )

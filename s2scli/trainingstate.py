@@ -54,8 +54,10 @@ def _progress(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
 
 
 def remove_leftovers(run: Path) -> None:
-    """Delete the temporary files of a writer that was killed."""
-    for folder in (run, run / "best", run / "last", run / "state"):
-        for pattern in (".*.tmp", ".tmp*"):  # ours, and those of safetensors
-            for path in folder.glob(pattern):
-                path.unlink(missing_ok=True)
+    """Delete the temporary files of a writer that was killed, but nobody else's."""
+    left = [path for name in ("metrics.jsonl", "report.html") for path in run.glob(f".{name}.*.tmp")]
+    for folder in (run / "best", run / "last", run / "state"):
+        left += [*folder.glob(".*.tmp"), *folder.glob(".tmp*")]  # ours, and those of safetensors
+    for path in left:
+        if path.is_file():
+            path.unlink()

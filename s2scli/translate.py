@@ -7,18 +7,19 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from s2scli.checkpoint import find_models
 from s2scli.config import TranslateOptions
 from s2scli.errors import S2SError, UsageError
 from s2scli.events import Listener, Notice, Progress, silent
+from s2scli.files import check_place
 from s2scli.formats import formatter
-from s2scli.partial import Partial, announced, partial
-from s2scli.resolve import checked
+from s2scli.linesource import Source
+from s2scli.resolve import checked, flag
+from s2scli.resumable import Partial, announced, resumable
 from s2scli.runtime import settled
-from s2scli.stream import Source
 from s2scli.streams import write_out
 from s2scli.translator import WINDOW_BATCHES, SearchOptions, Translator
 
@@ -39,6 +40,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
     options = checked(options)
     if str(options.output) == "-":
         options = options.changed(output=None)
+    options = _with_effect(options)
     search = SearchOptions.of(options, attention=options.alignments or options.attention_plot is not None)
     # What can be said before the model is loaded, is.
     source = Source(options.input)
@@ -67,7 +69,7 @@ def translate(options: TranslateOptions, listen: Listener = silent) -> None:
         if options.output is not None:
             settings = _settings(options, search, translator, digest)
             file = stack.enter_context(
-                partial(options.output, settings, resume=options.resume, force=options.force, listen=listen)
+                resumable(options.output, settings, resume=options.resume, force=options.force, listen=listen)
             )
         with settled():
             _run(options, search, translator, source, file, pictures, listen)
@@ -132,12 +134,36 @@ def _check_uses(options: TranslateOptions) -> None:
     """Refuse a file that is to be two things: one of them would be lost."""
     named = {"--input": options.input, "--output": options.output, "--attention-plot": options.attention_plot}
     places: dict[str, str] = {}
-    for flag, path in named.items():
+    for option, path in named.items():
         if path is None or str(path) == "-" or (path.exists() and not path.is_file()):
             continue  # nothing, a stream or a device
-        other = places.setdefault(os.path.realpath(path), flag)
-        if other != flag:
-            raise UsageError(f"this is the file of {other} too", where=f"{flag} {path}", hint="Name another.")
+        other = places.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise UsageError(
+                f"this is the file of {other} too", where=f"{option} {path}", hint="Name another."
+            )
+
+
+def _with_effect(options: TranslateOptions) -> TranslateOptions:
+    """Refuse what is asked for and has no effect; what a file says for all calls is left out of this one."""
+    idle: dict[str, tuple[str, str]] = {}
+    if options.sample:
+        drawn = "has no effect with --sample, which draws one translation a line", "Leave out one of the two."
+        idle |= dict.fromkeys(("beam", "n_best", "beam_threshold"), drawn)
+    else:
+        only = "has an effect only with --sample", "Add --sample."
+        idle |= dict.fromkeys(("temperature", "top_k", "top_p", "seed"), only)
+        if options.beam == 1:
+            idle["beam_threshold"] = "has an effect only with several hypotheses", "Raise --beam."
+    if not options.alignments:
+        idle["alignment_unit"] = "has an effect only with --alignments", "Add --alignments."
+    for name, (what, hint) in idle.items():
+        if options.asks(name):
+            raise UsageError(f"this {what}", where=flag(name), hint=hint)
+    # A file may want more hypotheses than the beam of this call has.
+    fewer = {} if options.asks("n_best") else {"n_best": min(options.n_best, options.beam)}
+    defaults = {field.name: field.default for field in fields(options) if field.name in idle}
+    return options.changed(**fewer | defaults)
 
 
 def _check(options: TranslateOptions) -> None:
@@ -151,6 +177,8 @@ def _check(options: TranslateOptions) -> None:
         hint = "Use one of them."
         raise UsageError("--resume goes on and --force starts anew", where="--force", hint=hint)
     _check_uses(options)
+    if options.output is not None:
+        check_place(options.output, "--output")
     for path in (options.output, options.attention_plot):
         if path is not None and path.is_file() and not options.force and not options.resume:
             raise S2SError("the file exists already", where=str(path), hint="Replace it with --force.")

@@ -93,7 +93,7 @@ class Window:
             if not ids or not text.strip():
                 self.pieces.append([])
             elif len(ids) > side.reach(longest):
-                pieces = cut(text, side, longest)
+                pieces = cut(text, side, longest, whole=side.reach(longest))
                 self.pieces.append(pieces)
                 self.remarkable.split += len(pieces) > 1
             else:

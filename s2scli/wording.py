@@ -54,11 +54,15 @@ def perplexity(loss: float) -> str:
     return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
+METRIC_NAMES = {"bleu": "BLEU", "chrf": "chrF", "acc": "accuracy"}
+"""What a development score is called; a loss is called that."""
+
+
 def measure(score: float | None, metric: str) -> str:
     """``BLEU 31.20``; a loss with four digits."""
     if score is None:
         return "none"
-    name = {"bleu": "BLEU", "chrf": "chrF", "acc": "accuracy"}.get(metric, metric)
+    name = METRIC_NAMES.get(metric, metric)
     if metric == "acc":
         return f"{name} {score:.2f} %"
     return f"{name} {score:.4f}" if metric == "loss" else f"{name} {score:.2f}"

@@ -22,8 +22,8 @@ R = TypeVar("R")
 def even_size(items: int, most: int, least: int) -> int:
     """Of how many items a batch should be, ``most`` at most, so that no worker waits for long at the end.
 
-    That is as many as leave eight batches, but no less than ``least``, and an even number of batches. It does
-    not depend on how many are at work: the shape of a batch can change what rounding decides.
+    That is as many as leave eight batches, but no less than ``least``, or somewhat fewer for an even number
+    of batches. It does not depend on how many are at work: a batch's shape can change what rounding decides.
     """
     if items <= least:
         return most

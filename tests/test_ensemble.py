@@ -335,7 +335,7 @@ def test_a_seed_without_a_model_is_left_out(several: Path, tmp_path: Path) -> No
 def test_another_member_is_another_model_for_resume(
     several: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("s2scli.resumable.SAVE_SECONDS", -1.0)
     run = copy_run(several, tmp_path / "run")
     source, out, whole = (tmp_path / name for name in ("src", "out", "whole"))
     source.write_text("a b c\nh g f\n" * 64)

@@ -22,8 +22,8 @@ from s2scli.config import TrainOptions, TranslateOptions
 from s2scli.errors import S2SError
 from s2scli.events import Event, Notice, silent
 from s2scli.loading import loading
-from s2scli.metrics import Recorder
-from s2scli.partial import partial
+from s2scli.recorder import Recorder
+from s2scli.resumable import resumable
 from s2scli.runfolder import MODELS, claimed, data_folder, replacing_models
 from s2scli.train import train
 from s2scli.translate import translate
@@ -131,13 +131,13 @@ def test_data_put_aside_by_a_killed_preprocess_come_back_for_a_training(
     prepared: Path, tmp_path: Path
 ) -> None:
     run = copy_run(prepared, tmp_path / "run")
-    (run / "replaced").mkdir()
-    (run / "data").rename(run / "replaced" / "data")
-    (run / "data.partial").mkdir()
+    (run / ".s2s-replaced-data").mkdir()
+    (run / "data").rename(run / ".s2s-replaced-data" / "data")
+    (run / ".s2s-data").mkdir()
     train(TrainOptions(run=run, max_steps=1, hidden=32, embedding=32, threads=1), silent)
-    assert (run / "best").is_dir() and not (run / "replaced").exists()
+    assert (run / "best").is_dir() and not (run / ".s2s-replaced-data").exists()
     done = run_s2s("preprocess", "--run", run, "--train-src", "x", "--train-tgt", "y")
-    assert done.returncode == 1 and not (run / "data.partial").exists()
+    assert done.returncode == 1 and not (run / ".s2s-data").exists()
 
 
 def test_the_folder_of_a_seed_by_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,12 +152,12 @@ def test_the_folder_of_a_seed_by_any_name(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_file_that_another_has_written_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     out, settings = tmp_path / "out", {"model": "x"}
     out.write_text("theirs\n")
-    with pytest.raises(S2SError, match="exists already"), partial(out, settings, resume=False, force=False):
+    with pytest.raises(S2SError, match="exists already"), resumable(out, settings, resume=False, force=False):
         pass
     out.unlink()
 
     def outpaced(*, force: bool) -> None:
-        with partial(out, settings, resume=False, force=force) as file:
+        with resumable(out, settings, resume=False, force=force) as file:
             file.write(b"mine\n")
             file.advance(["x"], {})
             out.write_text("theirs\n")
@@ -166,7 +166,7 @@ def test_a_file_that_another_has_written_meanwhile_is_not_replaced(tmp_path: Pat
         outpaced(force=False)
     assert out.read_text() == "theirs\n"
     out.unlink()
-    with partial(out, settings, resume=True, force=False) as file:
+    with resumable(out, settings, resume=True, force=False) as file:
         assert file.lines == 1
         file.skip(["x"])
     assert out.read_text() == "mine\n"
@@ -175,7 +175,7 @@ def test_a_file_that_another_has_written_meanwhile_is_not_replaced(tmp_path: Pat
     out.unlink()
     with pytest.raises(S2SError, match="meanwhile"):
         outpaced(force=False)
-    with pytest.raises(S2SError, match="exists already"), partial(out, settings, resume=True, force=False):
+    with pytest.raises(S2SError, match="exists already"), resumable(out, settings, resume=True, force=False):
         pass
     assert out.read_text() == "theirs\n"
     outpaced(force=True)
@@ -231,7 +231,7 @@ def test_a_history_that_cannot_be_written_does_not_end_a_training(
 
 
 def test_what_is_no_run_is_left_alone(tmp_path: Path) -> None:
-    for name in ("data/file", "replaced/mine", ".removed/mine", ".replaced/mine"):
+    for name in ("data/file", ".s2s-replaced-data/mine", ".s2s-removed/mine", ".s2s-replaced/mine"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text("mine")
     before = _names(tmp_path)

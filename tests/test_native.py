@@ -138,7 +138,7 @@ def test_a_sentence_is_the_same_to_the_last_bit_whatever_stands_beside_it(
             return [tuple((h.tokens, h.log_probability) for h in hs) for hs in found]
 
         with monkeypatch.context() as patch:
-            patch.setattr("s2scli.native.layer._WORTH", math.inf)  # no table of input projections for few
+            patch.setattr("s2scli.model.inputtable.WORTH", math.inf)  # no table of input projections for few
             alone = [search([source])[0] for source in sources]
         together = search(sources)
         assert together == alone

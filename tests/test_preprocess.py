@@ -429,7 +429,7 @@ def test_a_command_killed_at_any_moment_leaves_the_old_or_the_new(
         # The next command mends it, and is told what is there.
         with pytest.raises(S2SError, match="already"), runfolder.new_data(run_folder, force=False):
             pass
-        rmtree(run_folder / "data.partial", ignore_errors=True)
+        rmtree(run_folder / ".s2s-data", ignore_errors=True)
         mended = snapshot(run_folder)
         assert mended in (snapshot(old), snapshot(new))
         assert data in (None, mended["data/file"])
@@ -437,6 +437,17 @@ def test_a_command_killed_at_any_moment_leaves_the_old_or_the_new(
         if ended:
             break
     assert seen == {(b"old", b"old"), (None, b"old"), (b"new", b"new")}
+
+
+def test_folders_of_the_user_stay_beside_the_data(tmp_path: Path) -> None:
+    given = files(tmp_path, "train", some_pairs(60))
+    mine = [tmp_path / name / "mine" for name in ("replaced", "removed", "data.partial", ".replaced")]
+    for path in mine:
+        path.parent.mkdir()
+        path.write_text("mine")
+    for _ in range(2):
+        preprocess(PreprocessOptions(run=tmp_path, force=True, **given))
+    assert [path.read_text() for path in mine] == ["mine"] * len(mine)
 
 
 def test_a_move_that_fails_brings_all_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -447,7 +458,7 @@ def test_a_move_that_fails_brings_all_back(tmp_path: Path, monkeypatch: pytest.M
     rename = Path.rename
 
     def fail(self: Path, to: Path) -> Path:
-        if self.name == "data.partial":
+        if self.name == ".s2s-data":
             raise OSError(28, "No space left on device", str(self), None, str(to))
         return rename(self, to)
 
@@ -455,7 +466,7 @@ def test_a_move_that_fails_brings_all_back(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(S2SError, match="the disk is full"):
         run(tmp_path, force=True, **given)
     assert snapshot(tmp_path / "run") == before
-    assert not (tmp_path / "run" / "replaced").exists()
+    assert not (tmp_path / "run" / ".s2s-replaced-data").exists()
 
 
 def test_an_interrupt_leaves_the_old_data(tmp_path: Path) -> None:

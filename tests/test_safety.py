@@ -27,7 +27,7 @@ from s2scli.config import TrainOptions
 from s2scli.errors import S2SError
 from s2scli.events import silent
 from s2scli.meter import Stop
-from s2scli.partial import Partial, announced
+from s2scli.resumable import Partial, announced
 from s2scli.runfolder import replacing_models, settle_models
 from s2scli.train import train
 from s2scli.trainingstate import load_state
@@ -190,7 +190,7 @@ def test_a_forced_training_that_cannot_begin_leaves_the_old_one(
     assert (run / "best").is_symlink() is linked
     done = run_s2s(*options)
     assert done.returncode == 0, done.stderr
-    assert not (run / "best").is_symlink() and not (run / ".replaced").exists()
+    assert not (run / "best").is_symlink() and not (run / ".s2s-replaced").exists()
 
 
 @pytest.mark.parametrize(
@@ -336,19 +336,19 @@ def test_a_forced_training_killed_at_its_start_leaves_the_old_one(trained: Path,
             (run / a).rename(run / b)
 
     for moves in (
-        (("state", ".replaced/state"),),
-        (("state", ".replaced/state"), ("best", ".replaced/best")),
+        (("state", ".s2s-replaced/state"),),
+        (("state", ".s2s-replaced/state"), ("best", ".s2s-replaced/best")),
     ):
         killed(*moves)
         (run / "last" / "model.safetensors").touch()
         settle_models(run)
         assert contents(run) == before
-    killed(("state", ".replaced/state"), ("best", ".replaced/best"), ("last", ".replaced/last"))
+    killed(("state", ".s2s-replaced/state"), ("best", ".s2s-replaced/best"), ("last", ".s2s-replaced/last"))
     (run / "best").mkdir()
     (run / "best" / "config.json").write_text("new")
     done = run_s2s("train", "--run", run, "--resume", "--max-steps", 301, "--threads", 1)
     assert done.returncode == 0, done.stderr
-    assert not (run / ".replaced").exists()
+    assert not (run / ".s2s-replaced").exists()
 
 
 def test_models_that_cannot_all_be_put_aside_come_back(
@@ -367,7 +367,7 @@ def test_models_that_cannot_all_be_put_aside_come_back(
     with pytest.raises(OSError, match="busy"), replacing_models(run):
         pass
     assert contents(run) == before
-    assert not (run / ".replaced").exists()
+    assert not (run / ".s2s-replaced").exists()
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

@@ -33,8 +33,8 @@ def test_it_makes_the_decoders_step(cell: str, kind: str, feed: str, tabled: boo
     stepper = Stepper(model, "fp32")
     ids, lengths = pad(SOURCES)
     if tabled:
-        stepper.layers[0].prepare(10_000, torch.float32)
-        assert stepper.layers[0].table is not None
+        assert stepper.layers[0].inputs is not None
+        assert stepper.layers[0].inputs.whole(10_000) is not None
     with torch.no_grad():
         plain, fast = model.start(ids, lengths), stepper.start(ids, lengths)
         tokens = torch.full((len(SOURCES), 1), BOS)
@@ -208,24 +208,23 @@ def test_continuations_are_the_best_of_all(columns: int, k: int) -> None:
 
 def test_threads_compute_one_table() -> None:
     model = Seq2Seq(ModelConfig(source_vocab=9, target_vocab=4000, hidden=64, embedding=64)).eval()
-    (layer,) = Stepper(model, "fp32").layers
-    product, wholes = layer.from_embedding, []
+    inputs = Stepper(model, "fp32").layers[0].inputs
+    assert inputs is not None
+    product, wholes = inputs.project, []
 
     def counted(x: Tensor) -> Tensor:
         wholes.append(x.size(0))
         return product(x)
 
-    layer.from_embedding = counted  # type: ignore[assignment]
-    for rows in (8, 8):
-        layer.prepare(rows, torch.float32)
-    assert layer.table is None
+    inputs.project = counted
+    assert inputs.whole(8) is inputs.whole(8) is None
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda rows: layer.prepare(rows, torch.float32), [64] * 4))
+        list(pool.map(inputs.whole, [64] * 4))
     assert wholes == [4000]
-    layer.table = None
+    inputs.table = None
     for _ in range(4000 // 8 // 8):
-        layer.prepare(8, torch.float32)
-    assert layer.table is not None
+        inputs.whole(8)
+    assert inputs.table is not None
 
 
 def test_the_most_probable_token_of_each_row() -> None:

@@ -29,6 +29,7 @@ from s2scli.tokenizer import Tokenizer
 from s2scli.train import train
 from s2scli.translation import length_ratio
 from s2scli.translator import SearchOptions, Translator
+from s2scli.window import Window
 from tests.conftest import run_s2s
 
 ROMANCE = ["café", "naïve", "garçon", "señor", "über", "Straße"]
@@ -426,6 +427,22 @@ def test_a_long_string_of_symbols_stays_one_string() -> None:
     assert list(glues(["x", "y", "x", "y"], pieces, target)) == ["", "", "", ""]
 
 
+@pytest.mark.parametrize("separator", [" ", "  ", "\t", "\u3000", "|"])
+def test_a_long_string_is_cut_between_its_symbols(separator: str) -> None:
+    symbols = Segmentation(kind="symbol", separator=separator)
+    source = SideTokenizer(symbols, Symbols(["A", "B"], symbols), [])
+    (line,) = source.normalize_all([separator.join("AB" * 5) + separator])
+    (ids,) = source.encode_normalized([line])
+    assert [i for piece in cut(line, source, 3) for i in piece.ids] == ids and UNK not in ids
+
+
+def test_a_string_without_its_runs_of_spaces_is_as_long_as_one_that_never_had_them() -> None:
+    letters = Segmentation(kind="codepoint")
+    side = SideTokenizer(letters, Symbols([*"AB "], letters), [])
+    spaced, plain = (Window([("AB" + gap) * 30], side, 20).pieces for gap in ("      ", " "))
+    assert [piece.ids for piece in spaced[0]] == [piece.ids for piece in plain[0]] and len(spaced[0]) == 1
+
+
 @pytest.mark.parametrize("separator", [" ", "|"])
 def test_units_stay_separated_between_pieces(separator: str) -> None:
     segmentation = Segmentation(kind="symbol", separator=separator)
@@ -518,14 +535,28 @@ def test_the_ratio_of_the_training_goes_with_the_model(
     assert Translator.load(run).length_ratio == 3.0
 
 
+SENTENCES = ["This is a sentence.", "And this is another one."]
+
+
 @pytest.mark.parametrize(
-    ("kind", "separator", "metrics"),
-    [("symbol", " ", "wer,per"), ("symbol", ".", "wer,cer"), ("codepoint", " ", "wer,cer")],
+    ("source", "kind", "separator", "sources", "references", "metrics"),
+    [
+        ("codepoint", "symbol", " ", ["cat"], ["k æ t"], "wer,per"),
+        ("codepoint", "symbol", ".", ["cat"], ["k.æ.t"], "wer,cer"),
+        ("codepoint", "codepoint", " ", ["cat"], ["chat"], "wer,cer"),
+        ("codepoint", "codepoint", " ", ["seventy two"], ["72"], "wer,cer"),
+        # Sentences may be split into characters too.
+        ("codepoint", "codepoint", " ", SENTENCES, SENTENCES, "bleu,chrf,ter"),
+        ("word", "codepoint", " ", SENTENCES, SENTENCES, "bleu,chrf,ter"),
+        ("word", "word", " ", ["two words"], ["a b"], "bleu,chrf,ter"),
+    ],
 )
-def test_strings_are_scored_as_strings(kind: Kind, separator: str, metrics: str) -> None:
-    side = Segmentation(kind=kind, separator=separator)
-    assert suiting(SideTokenizer(side, Symbols(["A", "B"], side), [])) == metrics
-    assert suiting(learn(["two words", "a b"], "word")) == "bleu,chrf,ter"
+def test_strings_are_scored_as_strings(
+    source: Kind, kind: Kind, separator: str, sources: list[str], references: list[str], metrics: str
+) -> None:
+    sides = [Segmentation(kind=source), Segmentation(kind=kind, separator=separator)]
+    read, written = (SideTokenizer(side, Symbols(["A", "B"], side), []) for side in sides)
+    assert suiting(Tokenizer(read, written, joint=False), sources, references) == metrics
 
 
 def test_score_takes_the_metrics_of_strings_by_itself(inflection: Path) -> None:

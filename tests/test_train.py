@@ -28,12 +28,13 @@ from s2scli.errors import S2SError, UsageError
 from s2scli.events import Event, Notice, Stepped, TrainingEnded, TrainingStarted, Validated
 from s2scli.meter import Stop
 from s2scli.recipe import LECTURE, DataFacts, choose
-from s2scli.resolve import build, resolve
+from s2scli.resolve import as_dict, build, resolve
 from s2scli.runfolder import locked
 from s2scli.runtime import set_up
 from s2scli.shards import ParallelData
 from s2scli.tokenizer import Tokenizer
 from s2scli.train import resumed_options, train
+from s2scli.trainer import Trainer
 from s2scli.validate import HeldOut, Validator, signs_of_collapse
 
 SHORT = TrainOptions(
@@ -540,7 +541,25 @@ def test_settings_without_effect_are_refused() -> None:
             choose(TrainOptions(**given), facts_of(5000))
         from_file = TrainOptions(**given)
         object.__setattr__(from_file, "from_file", frozenset({"weight_decay", "ema_decay"}))
-        choose(from_file, facts_of(5000))  # what a file says for all calls is no mistake in this one
+        # What a file says for all calls is no mistake in this one, nor when it goes on.
+        full = choose(from_file, facts_of(5000)).options
+        choose(resumed_options(as_dict(full), [], TrainOptions(resume=True)), facts_of(5000))
+
+
+def test_a_slow_machine_validates_every_third_of_the_time(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Trainer.update
+
+    def slow(self: Trainer, *given: Any) -> Any:
+        time.sleep(0.2)
+        return update(self, *given)
+
+    monkeypatch.setattr(Trainer, "update", slow)
+    events: list[Event] = []
+    train(options(copy_run(prepared, tmp_path / "run"), max_minutes=0.1), events.append)
+    validated = [e.step for e in events if isinstance(e, Validated)]
+    assert len(validated) >= 3 and validated[-1] < 50  # which are the fewest updates between two
 
 
 def test_one_embedding_for_two_vocabularies_is_refused() -> None:
@@ -599,10 +618,13 @@ def test_others_may_read_a_model_and_nothing_of_a_killed_writer_stays(prepared: 
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in (run / "last").iterdir()} == {0o644}
     left = [run / "state" / ".tmpAb12Cd", run / "best" / ".tmpXy34Zw", run / "last" / ".model.1.tmp"]
-    for path in left:
+    ours = [run / ".tmp" / "file", run / ".tmpnotes", run / ".my.tmp"]
+    (run / ".tmp").mkdir()
+    for path in (*left, *ours):
         path.write_bytes(b"half a file")
     train(TrainOptions(run=run, resume=True, max_steps=6))
     assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in ours)
 
 
 def test_stopped_before_the_first_update_there_is_a_training_but_no_model(

@@ -23,15 +23,17 @@ from conftest import quiet, run_s2s
 from safetensors.numpy import load_file, save_file
 
 from s2scli.alignment import pharaoh, word_alignment
-from s2scli.config import ModelConfig
-from s2scli.errors import UsageError
+from s2scli.config import ModelConfig, TranslateOptions
+from s2scli.errors import S2SError, UsageError
 from s2scli.formats import escape_tabs
 from s2scli.longlines import Stretch, cut, glues
 from s2scli.model import SearchLimits, Seq2Seq, beam_search
-from s2scli.partial import announced
+from s2scli.resolve import resolve
+from s2scli.resumable import announced
 from s2scli.runtime import set_up
 from s2scli.segmentation import Segmentation
 from s2scli.tokenizer import Tokenizer
+from s2scli.translate import translate
 from s2scli.translator import SearchOptions, Translator
 from s2scli.window import Window
 
@@ -599,3 +601,50 @@ def test_an_old_file_that_was_to_be_replaced_is_not_taken_for_the_result(
     assert (tmp_path / "out").read_text() != "old\n"
     again = run_s2s(*arguments, "--resume")
     assert "nothing left to do" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "flag"),
+    [
+        ({"seed": 7}, "--seed"),
+        ({"temperature": 0.7}, "--temperature"),
+        ({"sample": True, "beam": 10}, "--beam"),
+        ({"sample": True, "n_best": 2}, "--n-best"),
+        ({"beam": 1, "beam_threshold": 2.0}, "--beam-threshold"),
+        ({"alignment_unit": "token"}, "--alignment-unit"),
+    ],
+)
+def test_what_has_no_effect_is_refused_but_not_where_a_file_says_it_for_all_calls(
+    given: dict[str, object], flag: str, trained: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").write_text("a b\n")
+    places = {"run": (trained,), "input": tmp_path / "in"}
+    with pytest.raises(UsageError) as caught:
+        translate(TranslateOptions(**places, **given))  # type: ignore[arg-type]
+    assert caught.value.where == flag
+    for number, idle in enumerate(({}, given)):
+        rest = {"sample": True, "seed": 3} if given.get("sample") else {"beam": given.get("beam", 2)}
+        written = "".join(f"{name} = {json.dumps(value)}\n" for name, value in idle.items())
+        (tmp_path / "s2s.toml").write_text(f"[translate]\n{written.replace('_', '-')}")
+        asked = {**places, "output": tmp_path / str(number), **rest}
+        translate(resolve("translate", asked, folder=tmp_path))  # type: ignore[arg-type]
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+
+
+def test_a_file_may_want_more_hypotheses_than_the_beam_has(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("a b\n")
+    (tmp_path / "s2s.toml").write_text("[translate]\nn-best = 3\n")
+    asked = {"run": (trained,), "input": tmp_path / "in", "output": tmp_path / "out", "beam": 2}
+    translate(resolve("translate", asked, folder=tmp_path))
+    assert len((tmp_path / "out").read_text().splitlines()) == 2
+    with pytest.raises(UsageError, match="a beam of 2 has no 3 hypotheses"):
+        translate(resolve("translate", {**asked, "n_best": 3, "force": True}, folder=tmp_path))
+
+
+def test_an_output_that_cannot_be_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text("a b\n")
+    places = {"its folder does not exist": tmp_path / "none" / "out", "this is a folder": tmp_path}
+    for said, place in places.items():
+        options = TranslateOptions(run=(tmp_path / "no model",), input=tmp_path / "in", output=place)
+        with pytest.raises(S2SError, match=said):
+            translate(options)

@@ -13,7 +13,7 @@ from s2scli.config import PreprocessOptions
 from s2scli.corpus import Lines, sample_corpus
 from s2scli.errors import UsageError
 from s2scli.parallel import Parallel, Part
-from s2scli.units import choose
+from s2scli.unitchoice import choose
 
 # fmt: off
 CHINESE = [

@@ -111,7 +111,7 @@ class TranslateOptions(Options):
         low=1,
         high=10_000,
         unit="sentences",
-        auto="at most 256 and 1,280 hypotheses, of strings 1,024 and 2,560",
+        auto="at most 256 and 1,280 hypotheses; 1,024 and 2,560 with up to 1,000 target tokens",
     )
     device: Device = device_option()
     precision: SearchPrecision = search_precision_option()

@@ -24,18 +24,18 @@ _BLOCK = 1 << 18
 
 @dataclass(frozen=True, kw_only=True)
 class Losses:
-    """What a softmax finds.
+    """What a softmax finds: the losses, and the gradient of the smoothed one.
 
     Attributes:
         smoothed, plain: Sums over the targets, in nats.
-        logits: (N, V) the gradient of ``smoothed`` for the logits.
-        bias: (V,) the same, summed over the rows.
+        grad_logits: (N, V).
+        grad_bias: (V,), its sum over the rows.
     """
 
     smoothed: Tensor
     plain: Tensor
-    logits: Tensor
-    bias: Tensor
+    grad_logits: Tensor
+    grad_bias: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def library_softmax(logits: Tensor, target: Tensor, smoothing: float) -> Losses:
     rows, vocab = target.size(0), logits.size(1)
     number = torch.promote_types(logits.dtype, torch.float32)
     smoothed, plain = (torch.zeros((), dtype=number, device=logits.device) for _ in range(2))
-    bias = torch.zeros(vocab, dtype=number, device=logits.device)
+    grad_bias = torch.zeros(vocab, dtype=number, device=logits.device)
     block = max(1, _BLOCK // vocab) if logits.device.type == "cpu" else max(1, rows)
     for begin in range(0, rows, block):
         end = min(begin + block, rows)
@@ -76,9 +76,9 @@ def library_softmax(logits: Tensor, target: Tensor, smoothing: float) -> Losses:
         if smoothing:
             p -= smoothing / vocab
         logits[begin:end] = p
-        bias += p.sum(0)
+        grad_bias += p.sum(0)
     logits[rows:] = 0
-    return Losses(smoothed=smoothed, plain=plain, logits=logits, bias=bias)
+    return Losses(smoothed=smoothed, plain=plain, grad_logits=logits, grad_bias=grad_bias)
 
 
 def _by_rows(a: Tensor, b: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         cast_weight = weight.to(vectors.dtype)
         losses = kernel.losses(vectors, cast_weight, bias.to(vectors.dtype), target, smoothing)
-        ctx.save_for_backward(losses.logits, vectors, cast_weight, losses.bias.to(bias.dtype))
+        ctx.save_for_backward(losses.grad_logits, vectors, cast_weight, losses.grad_bias.to(bias.dtype))
         ctx.number, ctx.kernel = weight.dtype, kernel
         ctx.mark_non_differentiable(losses.plain)
         return losses.smoothed, losses.plain
@@ -119,14 +119,14 @@ class _SmoothedCrossEntropy(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        gradient, vectors, weight, bias = ctx.saved_tensors
+        grad_logits, vectors, weight, grad_bias = ctx.saved_tensors
         scale = outer[0]
         # The vectors are few beside the weights: they are what is scaled.
-        of_weight = ctx.kernel.by_rows(gradient, vectors * scale)
+        of_weight = ctx.kernel.by_rows(grad_logits, vectors * scale)
         return (
-            ctx.kernel.product(gradient, weight) * scale,
+            ctx.kernel.product(grad_logits, weight) * scale,
             of_weight.to(ctx.number, memory_format=torch.contiguous_format),
-            bias * scale,
+            grad_bias * scale,
             None,
             None,
             None,

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-
 import torch
 from torch import Tensor
 
+from s2scli.model.inputtable import InputTable
 from s2scli.model.packed import Kind, Multiply, pack
 from s2scli.model.rnn import RNNLayer
-
-_TABLE_ROWS = 64
-"""Hypotheses from which on a batch is worth computing the table of input projections."""
-_WORTH = 1 / 8
-"""Tokens that were projected without it, as a share of the vocabulary, when it is worth computing anyway."""
-_TABLE_LIMIT = 1 << 28
-"""Numbers in the largest table."""
-_COMPUTING = threading.Lock()
-"""Held while a table is computed. One for all, so that a layer can be copied."""
 
 
 class StepLayer:
@@ -31,7 +21,6 @@ class StepLayer:
             bound: No other input and no state is larger in magnitude.
         """
         lstm = layer.kind == "lstm"
-        self.gates = layer.weight_ih.size(0)
         width = 0 if embedding is None else embedding.size(1)
         w_ih, w_hh, b_ih, b_hh = (w.detach() for w in layer.parameters_in_order)
         if lstm:
@@ -40,12 +29,10 @@ class StepLayer:
             twice[2] = 2.0
             w_ih, w_hh, b_ih = (w * twice.view(-1, *[1] * (w.dim() - 1)) for w in (w_ih, w_hh, b_ih + b_hh))
         rest = w_ih[:, width:]
-        self.embedding = embedding
-        self.projected = 0
-        self.table: Tensor | None = None
-        self.from_embedding: Multiply | None = None
+        self.inputs: InputTable | None = None
         if embedding is not None:  # computed once, or for few rows: no reason for 8 bits
-            self.from_embedding = pack(w_ih[:, :width], b_ih, "fp32" if kind == "int8" else kind)
+            project = pack(w_ih[:, :width], b_ih, "fp32" if kind == "int8" else kind)
+            self.inputs = InputTable(embedding, project, w_ih.size(0))
         bias = None if embedding is not None else b_ih
         self.from_input: Multiply | None = None
         if lstm:
@@ -55,24 +42,12 @@ class StepLayer:
             if rest.size(1):
                 self.from_input = pack(rest, bias, kind, bound=bound)
 
-    def prepare(self, rows: int, dtype: torch.dtype) -> None:
-        """Compute the table, if with so many more hypotheses it becomes worth while."""
-        if self.embedding is None or self.from_embedding is None or self.table is not None:
-            return
-        vocabulary = self.embedding.size(0)
-        with _COMPUTING:  # threads that search with the same model come here at the same time
-            self.projected += rows
-            worth = rows >= _TABLE_ROWS or self.projected >= _WORTH * vocabulary
-            if worth and self.table is None and vocabulary * self.gates <= _TABLE_LIMIT:
-                self.table = self.from_embedding(self.embedding).to(dtype)
-
     def _embedded(self, ids: Tensor) -> Tensor | None:
         """The gates' share (N, gates·h) of the embedded tokens (N,)."""
-        if self.table is not None:
-            return self.table.index_select(0, ids)
-        if self.embedding is None or self.from_embedding is None:
+        if self.inputs is None:
             return None
-        return self.from_embedding(self.embedding.index_select(0, ids))
+        table = self.inputs.whole(ids.numel())
+        return self.inputs.some(ids) if table is None else table.index_select(0, ids)
 
     def __call__(
         self, ids: Tensor, x: Tensor | None, hidden: Tensor, cell: Tensor | None

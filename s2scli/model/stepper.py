@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from s2scli.model.bounds import Bounds
 from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind, Multiply, filled, has_tiles, pack
 from s2scli.model.prediction import Dense
@@ -128,23 +129,19 @@ class Stepper:
         self.feed, self.residual = config.feed, config.residual
         self.attention = None
         combine = decoder.combine.weight.detach()
-        encoder_bound = float(config.encoder_layers if config.residual else 1)
+        bounds = Bounds.of(config)
         if decoder.attention is not None:
             self.attention = copy.deepcopy(decoder.attention).float()
             # A learnt projection of encoder states is not bounded as they are.
-            bounded = None if config.values == "projected" else encoder_bound
+            bounded = None if config.values == "projected" else bounds.encoded
             self.from_value = pack(combine[:, : config.hidden], None, kind, bound=bounded)
             combine = combine[:, config.hidden :]
-        states = encoder_bound if config.bridge == "last" else 1.0
-        # Every layer adds at most this to what it was given: a tanh's, but a GRU carries its first state on.
-        added = max(1.0, states) if config.cell == "gru" else 1.0
-        outputs = [added * (i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
-        self.combine = pack(combine, decoder.combine.bias.detach(), kind, bound=outputs[-1])
+        self.combine = pack(combine, decoder.combine.bias.detach(), kind, bound=bounds.outputs[-1])
         embedding = decoder.embedding.weight.detach().to(self.dtype)
         self.layers = []
         for i, layer in enumerate(decoder.rnn.layers):
             assert isinstance(layer, RNNLayer)
-            bound = max(states, outputs[i - 1]) if i else states
+            bound = max(bounds.start, bounds.outputs[i - 1]) if i else bounds.start
             self.layers.append(StepLayer(layer, None if i else embedding, kind, bound))
         self._weight, self._bias = model.output.weight.detach(), model.output.bias.detach()
         self._narrow: tuple[Tensor, Tensor, Multiply] | None = None
@@ -219,7 +216,6 @@ class Stepper:
             or None, and the next state.
         """
         ids = filled(tokens if state.output.columns is None else state.output.columns.index_select(0, tokens))
-        self.layers[0].prepare(ids.numel(), self.dtype)
         hiddens: list[Tensor] = []
         cells: list[Tensor] = []
         x = state.attentional

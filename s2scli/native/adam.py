@@ -46,7 +46,7 @@ class Moved:
 
     Attributes:
         first, second: The moments of its gradient.
-        average: Of all its values so far, if it is wanted.
+        average: The moving one of its values, if it is wanted.
         copy: In bf16, if it is wanted.
     """
 

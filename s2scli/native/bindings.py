@@ -1,7 +1,7 @@
-"""The compiled kernels of search, and their arguments as C knows them.
+"""The compiled kernels of search and training, and the arguments of those of search as C knows them.
 
 They are built when s2scli is installed (``hatch_build.py``), once for each kind of processor. Where nothing
-was built, or nothing that this processor can run, there is none, and search computes with torch alone.
+was built, or nothing that this processor can run, there is none, and torch alone computes.
 """
 
 from __future__ import annotations

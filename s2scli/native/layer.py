@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Sequence
 from ctypes import CDLL
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from s2scli.model.inputtable import InputTable
 from s2scli.model.rnn import RNNLayer
 from s2scli.native import bindings as c
 from s2scli.native.matrix import Number, Packed, Part
@@ -18,13 +19,6 @@ SIGMOID, TANH = -1 / math.log(2), -2 / math.log(2)
 """What the kernels want a sum times, of which they take σ or tanh."""
 _UNITS = 16
 """Of a panel: four gates of each."""
-_TABLE_ROWS = 64
-"""Hypotheses from which on a batch is worth computing the table of input projections."""
-_WORTH = 1 / 8
-"""Tokens that were projected without it, as a share of the vocabulary, when it is worth computing anyway."""
-_TABLE_LIMIT = 1 << 28
-"""Numbers in the largest table."""
-_COMPUTING = threading.Lock()
 
 
 def _times(w: Tensor, *factors: float) -> Tensor:
@@ -70,32 +64,16 @@ class NativeLayer:
         # All gates of 16 units stand together.
         order = torch.arange(4 * h).view(4, h // _UNITS, _UNITS).transpose(0, 1).flatten()
         weight, bias = torch.cat([w_ih, w_hh], dim=1)[order], bias[order]
-        self.tabled = table and embedding is not None
         bounds = list(bounds)
-        if self.tabled:
-            self.kernels, self.embedded = library, Packed(weight[:, :width], bias, kind, None)
+        self.inputs: InputTable | None = None
+        if table and embedding is not None:
+            embedded = Packed(weight[:, :width], bias, kind, None)
+            self.inputs = InputTable(embedding, partial(embedded, library), embedded.columns)
             self.matrix = Packed(weight[:, width:], None, kind, bounds)
         else:
             if embedding is not None:
                 bounds.insert(0, (width, max(1e-6, float(embedding.abs().max()))))
             self.matrix = Packed(weight, bias, kind, bounds)
-        self.projected = 0
-        self.table: Tensor | None = None
-
-    def _share(self, ids: Tensor) -> tuple[Tensor, Tensor]:
-        """The gates' share of embedded tokens and the bias, and in which row of it each token's is found."""
-        assert self.embedding is not None
-        if self.table is None:
-            vocabulary = self.embedding.size(0)
-            with _COMPUTING:  # threads that search with the same model come here at the same time
-                self.projected += ids.numel()
-                worth = ids.numel() >= _TABLE_ROWS or self.projected >= _WORTH * vocabulary
-                if worth and self.table is None and vocabulary * self.embedded.columns <= _TABLE_LIMIT:
-                    self.table = self.embedded(self.kernels, self.embedding)
-        if self.table is not None:
-            return self.table, ids
-        few = self.embedded(self.kernels, self.embedding.index_select(0, ids))  # the same to the last bit
-        return few, torch.arange(ids.numel())
 
     def __call__(
         self,
@@ -126,8 +104,10 @@ class NativeLayer:
             cells = hidden[0].new_empty(ids.numel(), self.units)
         parts: list[Part] = [*others, hidden]
         table = token = None
-        if self.tabled:
-            table, token = self._share(ids)
+        if self.inputs is not None:  # the gates' share with the bias, and the row of it for each token
+            table, token = self.inputs.whole(ids.numel()), ids
+            if table is None:
+                table, token = self.inputs.some(ids), torch.arange(ids.numel())
         elif self.embedding is not None:
             parts.insert(0, (self.embedding, ids))
         state, parents = hidden if cell is None else cell

@@ -54,8 +54,8 @@ def softmax(library: CDLL, logits: Tensor, bias: Tensor, target: Tensor, smoothi
     return Losses(
         smoothed=(1 - smoothing) * nll - smoothing / vocab * summed.sum(),
         plain=nll,
-        logits=logits,
-        bias=of_bias.sum(0),
+        grad_logits=logits,
+        grad_bias=of_bias.sum(0),
     )
 
 

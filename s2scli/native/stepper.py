@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from s2scli.config import ModelConfig
+from s2scli.model.bounds import Bounds
 from s2scli.model.grid import Grid
 from s2scli.model.packed import Kind
 from s2scli.model.rnn import RNNLayer
@@ -110,8 +111,8 @@ class NativeStepper:
         self.encoder = NativeEncoder(model, library, number)
         decoder, h = model.decoder, config.hidden
         combine = decoder.combine.weight.detach().float() * TANH
-        encoder_bound = float(config.encoder_layers if config.residual else 1)
-        encoded = [(h, encoder_bound)]
+        bounds = Bounds.of(config)
+        encoded = [(h, bounds.encoded)]
         self.from_key: Packed | None = None
         self.from_value: Packed | None = None
         self.position: tuple[int, Tensor] | None = None
@@ -130,19 +131,16 @@ class NativeStepper:
         if project is not None:
             weight, bias = (w.detach().float() * TANH for w in (project.weight, project.bias))
             self.bridge = Packed(weight, bias, number, encoded)
-        states = encoder_bound if config.bridge == "last" else 1.0
-        # Every layer adds at most this to what it was given: a tanh's, but a GRU carries its first state on.
-        added = max(1.0, states) if config.cell == "gru" else 1.0
-        outputs = [added * (i + 1 if config.residual else 1) for i in range(config.decoder_layers)]
-        self.combine = Packed(combine, decoder.combine.bias.detach() * TANH, number, [(h, outputs[-1])])
+        bias = decoder.combine.bias.detach() * TANH
+        self.combine = Packed(combine, bias, number, [(h, bounds.outputs[-1])])
         embedding = decoder.embedding.weight.detach().float()
         self.layers = []
         for i, layer in enumerate(decoder.rnn.layers):
             assert isinstance(layer, RNNLayer)
-            given = [(h, outputs[i - 1])] if i else [(h, 1.0)] * (config.feed == "input")
-            bounds = [*given, (h, max(1.0, states))]
+            given = [(h, bounds.outputs[i - 1])] if i else [(h, 1.0)] * (config.feed == "input")
+            own = [*given, (h, max(1.0, bounds.start))]
             self.layers.append(
-                NativeLayer(layer, None if i else embedding, number, bounds, library, table=number != "int8")
+                NativeLayer(layer, None if i else embedding, number, own, library, table=number != "int8")
             )
         self._weight, self._bias = model.output.weight.detach().float(), model.output.bias.detach().float()
         self.narrow: Packed | None = None

@@ -1,6 +1,8 @@
 """Scores: metrics, intervals and tests, breakdowns, symbol errors, forced scores.
 
-Everything here takes lines of text and gives numbers; ``s2scli.score`` reads files and writes tables.
+Given by name here is what takes lines of text and gives numbers. The other modules are the parts of
+``s2scli.score``: what is scored (``material``, ``reading``, ``pairs``), the model's own scores (``forced``),
+what is to be said of them (``cautions``), and how (``tables``).
 """
 
 from __future__ import annotations

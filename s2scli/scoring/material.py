@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +14,10 @@ from s2scli.loading import loading
 from s2scli.runfolder import data_folder
 from s2scli.scoring.metrics import OF_SENTENCES, check_lengths
 from s2scli.scoring.reading import called, check_readable, read_lines
+from s2scli.scoring.units import of_strings
 
 if TYPE_CHECKING:
-    from s2scli.side import SideTokenizer
+    from s2scli.tokenizer import Tokenizer
 
 REPORT_EVERY = 64
 """Lines, or pairs, between two reports of progress."""
@@ -64,21 +65,22 @@ def held_out(run: Path, which: str) -> tuple[str, Path, Path]:
     )
 
 
-def suiting(target: SideTokenizer) -> str:
-    """The metrics that suit what a model writes."""
-    if not target.strings:
+def suiting(tokenizer: Tokenizer, sources: Sequence[str], references: Sequence[str]) -> str:
+    """The metrics that suit what a model writes, which is as the references are."""
+    if not of_strings(tokenizer, sources, references):
         return OF_SENTENCES
+    target = tokenizer.target
     spaced = target.segmentation.kind == "symbol" and not target.segmentation.separator.strip()
     return "wer,per" if spaced else "wer,cer"
 
 
 def translated(
     options: ScoreOptions, sources: list[str], listen: Listener
-) -> tuple[list[str], dict[str, float], str]:
+) -> tuple[list[str], dict[str, float], Tokenizer]:
     """The model's translations of the set, those of ``s2s translate`` with the same options.
 
     Returns:
-        The translations, the settings that they were made with, and the metrics that suit them.
+        The translations, the settings that they were made with, and the model's tokenizer.
     """
     with loading():
         from s2scli.translator import SearchOptions, Translator
@@ -102,7 +104,7 @@ def translated(
     settings: dict[str, float] = {"beam": options.beam, "length_penalty": options.length_penalty}
     if len(translator.models) > 1:
         settings["models"] = len(translator.models)
-    return found, settings, suiting(translator.tokenizer.target)
+    return found, settings, translator.tokenizer
 
 
 def gather(options: ScoreOptions, listen: Listener) -> Material:
@@ -129,7 +131,7 @@ def gather(options: ScoreOptions, listen: Listener) -> Material:
                 warning=True,
             )
         )
-    hypotheses, settings, metrics = translated(options, sources, listen)
+    hypotheses, settings, tokenizer = translated(options, sources, listen)
     return Material(
         which=which,
         names=[str(options.run)],
@@ -138,7 +140,7 @@ def gather(options: ScoreOptions, listen: Listener) -> Material:
         files=[str(target)],
         sources=sources,
         settings=settings,
-        metrics=metrics,
+        metrics=suiting(tokenizer, sources, reference),
     )
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from s2scli.tokenizer import Tokenizer
 
 Unit = Literal["words", "characters"]
 
@@ -12,6 +15,21 @@ def unit_of(lines: Iterable[str]) -> Unit:
     """Characters where most lines that are not blank are one word, else words."""
     counts = [len(line.split()) for line in lines if line.strip()]
     return "characters" if counts and 2 * sum(count == 1 for count in counts) > len(counts) else "words"
+
+
+def of_strings(tokenizer: Tokenizer, sources: Sequence[str], references: Sequence[str]) -> bool:
+    """Whether what a model reads and writes are short strings.
+
+    Sentences may be split into characters too: of strings a side at least is single words or symbols.
+
+    Args:
+        tokenizer: The model's.
+        sources, references: Lines that it was made for, such as the development set.
+    """
+    if not (tokenizer.source.strings and tokenizer.target.strings):
+        return False
+    single = "characters" in (unit_of(without_features(sources)), unit_of(references))
+    return single or tokenizer.target.segmentation.kind == "symbol"
 
 
 def same_string(hypothesis: str, reference: str) -> bool:

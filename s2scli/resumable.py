@@ -246,7 +246,7 @@ def announced(path: Path) -> Iterator[None]:
         yield
         return
     ours = not sign.file.exists()
-    with suppress(OSError):  # `partial` will say so
+    with suppress(OSError):  # `resumable` will say so
         sign.file.touch()
     try:
         yield
@@ -264,7 +264,7 @@ def _remove_unless_used(path: Path) -> None:
 
 
 @contextmanager
-def partial(
+def resumable(
     path: Path, settings: dict[str, Any], *, resume: bool, force: bool, listen: Listener = silent
 ) -> Iterator[Partial]:
     """A file that becomes ``path`` if the block succeeds, and can be resumed if it is killed.

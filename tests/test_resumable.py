@@ -17,7 +17,7 @@ from conftest import quiet, run_s2s
 
 from s2scli.errors import S2SError
 from s2scli.events import Event, Notice
-from s2scli.partial import Partial, partial
+from s2scli.resumable import Partial, resumable
 from s2scli.translator import Translator
 
 SETTINGS = {"beam": 1}
@@ -128,7 +128,7 @@ def test_resume_begins_what_was_never_begun(trained: Path, tmp_path: Path) -> No
 
 def write(path: Path, error: BaseException, *, force: bool = False) -> None:
     """Write two lines and fail."""
-    with partial(path, SETTINGS, resume=False, force=force) as file:
+    with resumable(path, SETTINGS, resume=False, force=force) as file:
         file.write(b"one\ntwo\n")
         file.advance(["1", "2"], {"cut": 1})
         raise error
@@ -143,7 +143,7 @@ def test_an_error_before_anything_was_noted_leaves_nothing(tmp_path: Path) -> No
 
 
 def test_two_do_not_write_one_file(tmp_path: Path) -> None:
-    with partial(tmp_path / "out", SETTINGS, resume=False, force=False) as file:
+    with resumable(tmp_path / "out", SETTINGS, resume=False, force=False) as file:
         with pytest.raises(S2SError, match="another translation"):
             write(tmp_path / "out", ZeroDivisionError())
         file.write(b"mine\n")
@@ -153,11 +153,11 @@ def test_two_do_not_write_one_file(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_moved_into_place_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("s2scli.resumable.SAVE_SECONDS", -1.0)
     out, heard = tmp_path / "out", list[Event]()
 
     def made(*, resume: bool, in_the_way: bool = False) -> int:
-        with partial(out, SETTINGS, resume=resume, force=False, listen=heard.append) as file:
+        with resumable(out, SETTINGS, resume=resume, force=False, listen=heard.append) as file:
             if file.lines:
                 file.skip(["x"])
             else:
@@ -182,14 +182,14 @@ def test_what_cannot_be_moved_into_place_is_kept(tmp_path: Path, monkeypatch: py
 @pytest.fixture
 def noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an interrupted ``out`` of two lines."""
-    monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("s2scli.resumable.SAVE_SECONDS", -1.0)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "out", KeyboardInterrupt())
     return tmp_path
 
 
 def resume(path: Path) -> tuple[int, dict[str, int]]:
-    with partial(path, SETTINGS, resume=True, force=False) as file:
+    with resumable(path, SETTINGS, resume=True, force=False) as file:
         file.skip(["1", "2"])
         file.check()
         return file.lines, file.counts
@@ -227,7 +227,7 @@ def test_a_damaged_note_loses_nothing(noted: Path, change: Callable[[str], str])
     for going_on in (True, False):
         with (
             pytest.raises(S2SError, match="damaged"),
-            partial(noted / "out", SETTINGS, resume=going_on, force=False),
+            resumable(noted / "out", SETTINGS, resume=going_on, force=False),
         ):
             pass
         note.write_text(changed)
@@ -247,12 +247,12 @@ def test_what_was_unknown_before_an_interruption_is_told_after_it(
     translator.translate(["a zzz b", "yyy zzz"])
     assert translator.remarkable.unknown == {"zzz": 2, "yyy": 1}
     counts = translator.remarkable.counts()
-    monkeypatch.setattr("s2scli.partial.SAVE_SECONDS", -1.0)
+    monkeypatch.setattr("s2scli.resumable.SAVE_SECONDS", -1.0)
     first = Partial(tmp_path / "out", {})
     first.open(resume=False, force=False)
     first.advance(["a zzz b", "yyy zzz"], counts)
     first.leave()
-    with partial(tmp_path / "out", {}, resume=True, force=False) as file:
+    with resumable(tmp_path / "out", {}, resume=True, force=False) as file:
         other = Translator.load(trained, precision="fp32", threads=1)
         other.remarkable.recount(file.counts)
         file.skip(["a zzz b", "yyy zzz"])
