@@ -1,8 +1,8 @@
 /* Large products of training with tiles, in bf16 or in fp32.
 
-   A number in fp32 is for the tiles the sum of two in bf16, of a `whole` product. Both factors are laid out for them, so
-   many inputs at a time that they stay in the cache: in panels of 32 rows of the left one and of 32 columns of the
-   right one, each panel as parts of 32 inputs. A part is a tile for each half of the panel, whole two of them: the
+   Of a `whole` product, in fp32, each number is for the tiles the sum of two in bf16. Both factors are laid out for
+   them, so many inputs at a time that they stay in the cache: in panels of 32 rows of the left one and of 32 columns of
+   the right one, each panel as parts of 32 inputs. A part is a tile for each half of the panel, whole two of them: the
    numbers and what they leave. */
 
 #include "team.h"
@@ -95,9 +95,11 @@ ALWAYS void lay_tiles(const struct factor *f, int64_t first, int64_t input, int6
     for (int64_t i = 0; i < 16; i++, to += 32) {
         if (along) { /* a row */
             const int64_t at = (first + i) * f->next + input, there = first + i < f->length ? inputs - input : 0;
-            const vf low = some(f->x, at, first_of(there), whole), high = some(f->x, at + 16, first_of(there - 16), whole);
+            const vf low = some(f->x, at, first_of(there), whole);
+            const vf high = some(f->x, at + 16, first_of(there - 16), whole);
             _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
-            if (whole) _mm512_store_si512(to + TILE, (__m512i)_mm512_cvtne2ps_pbh((__m512)rest(high), (__m512)rest(low)));
+            if (!whole) continue;
+            _mm512_store_si512(to + TILE, (__m512i)_mm512_cvtne2ps_pbh((__m512)rest(high), (__m512)rest(low)));
             continue;
         }
         const int64_t at = (input + 2 * i) * f->deep + first;
