@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from s2scli.config import Unit
-from s2scli.segmentation import CHARACTERS, Segmentation
+from s2scli.segmentation import CHARACTERS, ENDING, Segmentation
 
 Look = Literal["words", "symbols", "text"]
 """What the lines of a side look like."""
@@ -52,7 +52,6 @@ _UNSPACED = re.compile(
 )
 _SPACES = re.compile(" +")
 _HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7a3]")
-_ENDING = re.compile(r"[.!?…。！？।]$")
 _MARKS = re.compile("[\u0300-\u036f\u02b0-\u02ff]")
 
 
@@ -79,7 +78,7 @@ class SideStatistics:
             self.single += len(parts) == 1
             self.several += len(parts) > 1
             self.odd += len(parts) != len(_SPACES.split(line))
-            self.ended += bool(_ENDING.search(line))
+            self.ended += bool(ENDING.search(line))
             self.separated += self.separator in line
             self.characters += len(line)
             self.lengths[len(line)] += 1

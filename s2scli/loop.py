@@ -52,7 +52,7 @@ class Loop:
     def run(self, stop: Stop) -> None:
         """Train to the end, or until the user asks to stop."""
         position, clock = self.position, self.meter.clock
-        saved_at = validated_at = clock.seconds
+        saved_at = clock.seconds
         most = math.inf  # seconds without a validation
         if self.options.max_minutes is not None and "validate_every" in self.trainer.recipe.chosen:
             most = 60 * self.options.max_minutes / 3
@@ -68,7 +68,7 @@ class Loop:
                 asked = clock.tick(stop.asked)
                 over = self.over()
                 # On a machine that is slower than expected, it is time before so many updates are made.
-                late = clock.seconds - validated_at > most
+                late = clock.seconds - position.validated_at > most
                 validated = bool(over) or late or position.step % (self.options.validate_every or 1) == 0
                 due = clock.seconds - saved_at > CHECKPOINT_SECONDS
                 if position.step % REPORT_EVERY == 0 or over or asked:
@@ -77,7 +77,7 @@ class Loop:
                     self._check(float(norm), "gradient")
                 if validated:
                     asked = self._validate(stop) or asked
-                    validated_at = clock.seconds
+                    position.validated_at = clock.seconds
                     over = over or self.impatient()
                 position.elapsed, position.ended = clock.seconds, over
                 if validated or asked or due:

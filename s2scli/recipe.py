@@ -42,7 +42,7 @@ class DataFacts:
         speed: Target tokens a second that a training may be expected to make here, roughly.
         source_vocab, target_vocab: Sizes of the vocabularies.
         joint: Whether the two are one.
-        strings: Whether both sides are split into characters or symbols: words rather than sentences.
+        strings: Whether they are short strings rather than sentences (`of_strings`).
         short_lines: Whether most targets have fewer than four words, for which BLEU is always 0.
         batches: Tokens of a batch → batches in an epoch.
     """
@@ -274,7 +274,10 @@ def _explain(full: TrainOptions, chosen: Mapping[str, Any], data: DataFacts) -> 
         for name, unit in (("max_steps", "update"), ("epochs", "epoch")):
             if name not in chosen and getattr(full, name) is not None:
                 reason += f", {counted(getattr(full, name), unit)}"
-    others = {"tie": "one vocabulary" if data.joint else "two vocabularies", "patience": "no other limit"}
+    others = {
+        "tie": "one vocabulary" if data.joint else "two vocabularies",
+        "patience": "without --max-steps and --max-minutes",
+    }
     texts = {}
     for name in shown:
         value = getattr(full, name)

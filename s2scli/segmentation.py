@@ -15,6 +15,7 @@ A line of a source with features is ``text<TAB>tag;tag``, such as ``walk<TAB>V;P
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -31,6 +32,9 @@ CLOSED = ("word", "character", "codepoint", "symbol")
 """Kinds with a closed inventory; what it lacks is unknown."""
 CHARACTERS = ("character", "codepoint")
 """Kinds that follow one another in the text with nothing between."""
+
+ENDING = re.compile(r"[.!?…。！？।]$")
+"""How a sentence ends."""
 
 FORMS: dict[str, Literal["NFC", "NFKC", "NFD"]] = {"nfc": "NFC", "nfkc": "NFKC", "nfd": "NFD"}
 """The normal forms by the names that options have for them."""

@@ -43,6 +43,8 @@ class Position:
     """Seconds, over all resumed parts."""
     reserve: float = 0.0
     """Seconds that the last validation took, and the next will take."""
+    validated_at: float = 0.0
+    """Seconds, over all resumed parts, when the last validation ended."""
     ended: str | None = None
     """Why the training ended, if it has."""
 

@@ -148,8 +148,9 @@ def _with_effect(options: TranslateOptions) -> TranslateOptions:
     """Refuse what is asked for and has no effect; what a file says for all calls is left out of this one."""
     idle: dict[str, tuple[str, str]] = {}
     if options.sample:
-        drawn = "has no effect with --sample, which draws one translation a line", "Leave out one of the two."
-        idle |= dict.fromkeys(("beam", "n_best", "beam_threshold"), drawn)
+        hint = "Add --no-sample." if "sample" in options.from_file else "Leave out one of the two."
+        drawn = "has no effect with --sample, which draws one translation a line", hint
+        idle |= dict.fromkeys(("beam", "beam_threshold"), drawn)
     else:
         only = "has an effect only with --sample", "Add --sample."
         idle |= dict.fromkeys(("temperature", "top_k", "top_p", "seed"), only)
@@ -160,10 +161,13 @@ def _with_effect(options: TranslateOptions) -> TranslateOptions:
     for name, (what, hint) in idle.items():
         if options.asks(name):
             raise UsageError(f"this {what}", where=flag(name), hint=hint)
-    # A file may want more hypotheses than the beam of this call has.
-    fewer = {} if options.asks("n_best") else {"n_best": min(options.n_best, options.beam)}
+    if "n_best" in options.from_file and options.n_best > (1 if options.sample else options.beam):
+        # Not left out: whoever reads the output expects it to look as the file says.
+        what = f"a beam of {options.beam} has no {options.n_best} hypotheses"
+        what = "--sample draws one translation a line" if options.sample else what
+        raise UsageError(what, where="n-best in s2s.toml", hint="Add --n-best 1, or another number.")
     defaults = {field.name: field.default for field in fields(options) if field.name in idle}
-    return options.changed(**fewer | defaults)
+    return options.changed(**defaults)
 
 
 def _check(options: TranslateOptions) -> None:

@@ -133,7 +133,8 @@ def test_a_product_does_not_depend_on_the_number_of_threads_or_rows(
         threads(count)  # type: ignore[operator]
         found.append(dense.product(kernels, a, b))
     assert all(torch.equal(found[0], others) for others in found[1:])
-    torch.testing.assert_close(found[0].float(), a.float() @ b.float(), atol=0.01, rtol=2**-8)
+    close = 0 if number == torch.float32 else 2**-8
+    torch.testing.assert_close(found[0].float(), a.float() @ b.float(), atol=0.01, rtol=close)
     assert torch.equal(dense.product(kernels, a[37:50], b), found[0][37:50])
 
 

@@ -544,9 +544,12 @@ SENTENCES = ["This is a sentence.", "And this is another one."]
         ("codepoint", "symbol", " ", ["cat"], ["k æ t"], "wer,per"),
         ("codepoint", "symbol", ".", ["cat"], ["k.æ.t"], "wer,cer"),
         ("codepoint", "codepoint", " ", ["cat"], ["chat"], "wer,cer"),
-        ("codepoint", "codepoint", " ", ["seventy two"], ["72"], "wer,cer"),
+        ("codepoint", "codepoint", " ", ["one hundred and seventy two"], ["172"], "wer,cer"),
+        ("codepoint", "codepoint", " ", ["John Smith"], ["Джон Смит"], "wer,cer"),
+        ("symbol", "codepoint", " ", ["n u j ɔ k"], ["New York"], "wer,cer"),
         # Sentences may be split into characters too.
         ("codepoint", "codepoint", " ", SENTENCES, SENTENCES, "bleu,chrf,ter"),
+        ("codepoint", "codepoint", " ", ["我们去公园吧。"], ["Let us go."], "bleu,chrf,ter"),
         ("word", "codepoint", " ", SENTENCES, SENTENCES, "bleu,chrf,ter"),
         ("word", "word", " ", ["two words"], ["a b"], "bleu,chrf,ter"),
     ],

@@ -609,7 +609,6 @@ def test_an_old_file_that_was_to_be_replaced_is_not_taken_for_the_result(
         ({"seed": 7}, "--seed"),
         ({"temperature": 0.7}, "--temperature"),
         ({"sample": True, "beam": 10}, "--beam"),
-        ({"sample": True, "n_best": 2}, "--n-best"),
         ({"beam": 1, "beam_threshold": 2.0}, "--beam-threshold"),
         ({"alignment_unit": "token"}, "--alignment-unit"),
     ],
@@ -631,14 +630,16 @@ def test_what_has_no_effect_is_refused_but_not_where_a_file_says_it_for_all_call
     assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
 
 
-def test_a_file_may_want_more_hypotheses_than_the_beam_has(trained: Path, tmp_path: Path) -> None:
+def test_how_many_hypotheses_a_file_wants_is_not_left_out(trained: Path, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("a b\n")
-    (tmp_path / "s2s.toml").write_text("[translate]\nn-best = 3\n")
-    asked = {"run": (trained,), "input": tmp_path / "in", "output": tmp_path / "out", "beam": 2}
-    translate(resolve("translate", asked, folder=tmp_path))
-    assert len((tmp_path / "out").read_text().splitlines()) == 2
-    with pytest.raises(UsageError, match="a beam of 2 has no 3 hypotheses"):
-        translate(resolve("translate", {**asked, "n_best": 3, "force": True}, folder=tmp_path))
+    (tmp_path / "s2s.toml").write_text("[translate]\nn-best = 3\nbeam = 4\n")
+    asked = {"run": (trained,), "input": tmp_path / "in", "output": tmp_path / "out"}
+    for flags in ({"beam": 2}, {"sample": True}):
+        with pytest.raises(UsageError) as caught:
+            translate(resolve("translate", {**asked, **flags}, folder=tmp_path))
+        assert "s2s.toml" in str(caught.value.where)
+    translate(resolve("translate", {**asked, "beam": 2, "n_best": 1}, folder=tmp_path))
+    assert len((tmp_path / "out").read_text().splitlines()) == 1
 
 
 def test_an_output_that_cannot_be_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def product(library: CDLL, a: Tensor, b: Tensor, bias: Tensor | None = None) -> 
         bias: (n,), added to each row.
     """
     (rows, inputs), columns = a.shape, b.size(1)
+    assert b.size(0) == inputs and b.dtype == a.dtype
     whole = a.dtype == torch.float32
     out = a.new_empty(rows, columns)
     factors, kept = [], []

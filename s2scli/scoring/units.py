@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
+from s2scli.segmentation import ENDING
+
 if TYPE_CHECKING:
     from s2scli.tokenizer import Tokenizer
 
@@ -18,18 +20,25 @@ def unit_of(lines: Iterable[str]) -> Unit:
 
 
 def of_strings(tokenizer: Tokenizer, sources: Sequence[str], references: Sequence[str]) -> bool:
-    """Whether what a model reads and writes are short strings.
-
-    Sentences may be split into characters too: of strings a side at least is single words or symbols.
+    """Whether what a model reads and writes are short strings, not sentences, which may be split alike.
 
     Args:
-        tokenizer: The model's.
-        sources, references: Lines that it was made for, such as the development set.
+        tokenizer: The model's; both sides are split into characters or symbols.
+        sources, references: Lines that it was made for, such as the development set. On one side at least
+            they are symbols, or look like no sentences.
     """
-    if not (tokenizer.source.strings and tokenizer.target.strings):
-        return False
-    single = "characters" in (unit_of(without_features(sources)), unit_of(references))
-    return single or tokenizer.target.segmentation.kind == "symbol"
+    sides = (tokenizer.source, tokenizer.target)
+    texts = (without_features(sources), references)
+    return all(side.strings for side in sides) and any(
+        side.segmentation.kind == "symbol" or not _sentences(lines)
+        for side, lines in zip(sides, texts, strict=True)
+    )
+
+
+def _sentences(lines: Iterable[str]) -> bool:
+    """Whether most lines that are not blank have four words or more, or end as sentences do."""
+    found = [len(line.split()) > 3 or bool(ENDING.search(line)) for line in map(str.strip, lines) if line]
+    return 2 * sum(found) > len(found)
 
 
 def same_string(hypothesis: str, reference: str) -> bool:
