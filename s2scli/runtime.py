@@ -92,6 +92,7 @@ def set_up(device: Device, precision: SearchPrecision, threads: int | None) -> R
 
 
 _THREADS_OF_USE = 4
+"""Beyond which no more speed is expected; more than two have not been measured."""
 
 
 def usual_speed(device: Device, threads: int | None) -> float:
@@ -101,7 +102,6 @@ def usual_speed(device: Device, threads: int | None) -> float:
     """
     if _device(device).type == "cuda":
         return 100_000.0
-    # A recurrent model's steps are small: many threads get in each other's way.
     return float(3000 * min(threads or torch.get_num_threads(), _THREADS_OF_USE) ** 0.8)
 
 

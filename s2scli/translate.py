@@ -146,26 +146,23 @@ def _check_uses(options: TranslateOptions) -> None:
 
 def _with_effect(options: TranslateOptions) -> TranslateOptions:
     """Refuse what is asked for and has no effect; what a file says for all calls is left out of this one."""
-    idle: dict[str, tuple[str, str]] = {}
     if options.sample:
-        hint = "Add --no-sample." if "sample" in options.from_file else "Leave out one of the two."
-        drawn = "has no effect with --sample, which draws one translation a line", hint
-        idle |= dict.fromkeys(("beam", "beam_threshold"), drawn)
+        idle = dict.fromkeys(("beam", "beam_threshold"), "with --sample")
     else:
-        only = "has an effect only with --sample", "Add --sample."
-        idle |= dict.fromkeys(("temperature", "top_k", "top_p", "seed"), only)
+        idle = dict.fromkeys(("temperature", "top_k", "top_p", "seed"), "without --sample")
         if options.beam == 1:
-            idle["beam_threshold"] = "has an effect only with several hypotheses", "Raise --beam."
+            idle["beam_threshold"] = "with a beam of 1"
     if not options.alignments:
-        idle["alignment_unit"] = "has an effect only with --alignments", "Add --alignments."
-    for name, (what, hint) in idle.items():
+        idle["alignment_unit"] = "without --alignments"
+    for name, when in idle.items():
         if options.asks(name):
-            raise UsageError(f"this {what}", where=flag(name), hint=hint)
-    if "n_best" in options.from_file and options.n_best > (1 if options.sample else options.beam):
+            hint = "Leave it out, or add --no-sample." if "sample" in options.from_file else "Leave it out."
+            raise UsageError(f"this has no effect {when}", where=flag(name), hint=hint)
+    most = 1 if options.sample else options.beam
+    if "n_best" in options.from_file and options.n_best > most:
         # Not left out: whoever reads the output expects it to look as the file says.
-        what = f"a beam of {options.beam} has no {options.n_best} hypotheses"
-        what = "--sample draws one translation a line" if options.sample else what
-        raise UsageError(what, where="n-best in s2s.toml", hint="Add --n-best 1, or another number.")
+        what = f"this call finds at most {most} for a line, not {options.n_best}"
+        raise UsageError(what, where="n-best in s2s.toml", hint=f"Add --n-best {most}.")
     defaults = {field.name: field.default for field in fields(options) if field.name in idle}
     return options.changed(**defaults)
 

@@ -50,7 +50,8 @@ class Options:
     Attributes:
         given: Names of what a file or flag set, as opposed to what has its default.
         filled: Names of what nobody set and an earlier command has filled in.
-        from_file: Names of what ``s2s.toml`` set, and no flag.
+        from_file: Names of what ``s2s.toml`` set, and no flag; of a training that goes on, of all that this
+            call does not ask for.
     """
 
     instead_of: ClassVar[Mapping[str, tuple[str, ...]]] = {}
