@@ -138,6 +138,23 @@ def test_a_product_does_not_depend_on_the_number_of_threads_or_rows(
     assert torch.equal(dense.product(kernels, a[37:50], b), found[0][37:50])
 
 
+@pytest.mark.parametrize("kernels", TILES)
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("rows", "inputs", "columns"), [(5, 64, 96), (70, 1056, 64), (33, 32, 32)])
+def test_a_product_is_the_same_in_panels(
+    rows: int, inputs: int, columns: int, number: torch.dtype, kernels: CDLL
+) -> None:
+    a, b = torch.randn(rows, inputs).to(number), torch.randn(inputs, columns).to(number)
+    plain = dense.product(kernels, a, b)
+    assert torch.equal(dense.product(kernels, a, b, panels=True), dense.in_panels(plain))
+    panels = dense.in_panels(a).contiguous()
+    assert torch.equal(dense.product(kernels, panels.transpose(0, 1), b), plain)
+    some = dense.product(kernels, panels.transpose(0, 1)[:3], b)
+    assert torch.equal(some, plain[:3])
+    turned = dense.product(kernels, panels.transpose(1, 2), plain)
+    assert torch.equal(turned, dense.product(kernels, a.t(), plain))
+
+
 @pytest.mark.parametrize(("number", "units"), [(torch.float64, 64), (torch.bfloat16, 48)])
 def test_what_the_lstm_does_not_know_is_left_to_torch(
     number: torch.dtype, units: int, monkeypatch: pytest.MonkeyPatch

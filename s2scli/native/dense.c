@@ -19,7 +19,8 @@
 struct factor {
     const void *x;
     int64_t length;
-    int64_t next, deep; /* numbers from one to the next, and from an input to the next; one of them is 1 */
+    int64_t next, deep; /* numbers from one to the next, and from an input to the next; one of them is 1, */
+    int64_t aside;      /* but 32 of those further this many */
     uint16_t *laid;     /* room for its panels */
 };
 
@@ -28,7 +29,9 @@ struct product {
     int64_t inputs;
     int64_t whole;
     const float *bias; /* (columns,), added to each row, or NULL */
-    void *out;         /* (rows, columns) */
+    void *out;         /* (rows, columns), */
+    int64_t next;      /* numbers from a row to the next, */
+    int64_t aside;     /* and from 32 columns to the next */
     float *sums;       /* room for those of all panels, where not all inputs are laid out at a time */
 };
 
@@ -94,7 +97,8 @@ ALWAYS void lay_tiles(const struct factor *f, int64_t first, int64_t input, int6
                       const int along, const int whole) {
     for (int64_t i = 0; i < 16; i++, to += 32) {
         if (along) { /* a row */
-            const int64_t at = (first + i) * f->next + input, there = first + i < f->length ? inputs - input : 0;
+            const int64_t at = (first + i) * f->next + input / SIDE * f->aside;
+            const int64_t there = first + i < f->length ? inputs - input : 0;
             const vf low = some(f->x, at, first_of(there), whole);
             const vf high = some(f->x, at + 16, first_of(there - 16), whole);
             _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
@@ -102,7 +106,7 @@ ALWAYS void lay_tiles(const struct factor *f, int64_t first, int64_t input, int6
             _mm512_store_si512(to + TILE, (__m512i)_mm512_cvtne2ps_pbh((__m512)rest(high), (__m512)rest(low)));
             continue;
         }
-        const int64_t at = (input + 2 * i) * f->deep + first;
+        const int64_t at = (input + 2 * i) * f->deep + first / SIDE * f->aside + first % SIDE;
         const __mmask16 there = first_of(f->length - first);
         const vf even = some(f->x, at, input + 2 * i < inputs ? there : 0, whole);
         const vf odd = some(f->x, at + f->deep, input + 2 * i + 1 < inputs ? there : 0, whole);
@@ -147,6 +151,11 @@ ALWAYS void times_half(const uint16_t *x, const uint16_t *w) {
     _tile_dpbf16ps(3, 5, 7);
 }
 
+/* Of an output; `column` is the first of a panel. */
+ALWAYS int64_t place(const struct product *p, int64_t row, int64_t column) {
+    return row * p->next + column / SIDE * p->aside;
+}
+
 /* The sums of 32 rows and columns, as far as there are so many, go where they belong. */
 ALWAYS void finish(const struct product *p, const float *sums, int64_t row, int64_t column, const int whole) {
     const int64_t n = p->right.length;
@@ -155,12 +164,13 @@ ALWAYS void finish(const struct product *p, const float *sums, int64_t row, int6
     if (p->bias) bias[0] = some(p->bias, column, low, 1), bias[1] = some(p->bias, column + 16, high, 1);
     for (int64_t i = row; i < row + SIDE && i < p->left.length; i++, sums += SIDE) {
         const vf first = load(sums) + bias[0], second = load(sums + 16) + bias[1];
+        const int64_t at = place(p, i, column);
         if (whole) {
-            _mm512_mask_storeu_ps((float *)p->out + i * n + column, low, (__m512)first);
-            _mm512_mask_storeu_ps((float *)p->out + i * n + column + 16, high, (__m512)second);
+            _mm512_mask_storeu_ps((float *)p->out + at, low, (__m512)first);
+            _mm512_mask_storeu_ps((float *)p->out + at + 16, high, (__m512)second);
             continue;
         }
-        _mm512_mask_storeu_epi16((uint16_t *)p->out + i * n + column, (__mmask32)high << 16 | low,
+        _mm512_mask_storeu_epi16((uint16_t *)p->out + at, (__mmask32)high << 16 | low,
                                  (__m512i)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first));
     }
 }
@@ -168,7 +178,7 @@ ALWAYS void finish(const struct product *p, const float *sums, int64_t row, int6
 /* 32 rows times 32 columns, onto what is there of the inputs before. */
 ALWAYS void multiply_panels(const struct product *p, int64_t row, int64_t column, int64_t input, const int whole) {
     const uint16_t *x = p->left.laid + row / SIDE * PANEL, *w = p->right.laid + column / SIDE * PANEL;
-    const int64_t n = p->right.length, end = least(input + block_of(whole), p->inputs);
+    const int64_t end = least(input + block_of(whole), p->inputs);
     float here[SUMS] __attribute__((aligned(64))), *sums = here;
     if (p->sums) sums = p->sums + (row / SIDE * panels(&p->right) + column / SIDE) * SUMS;
     written();
@@ -184,13 +194,13 @@ ALWAYS void multiply_panels(const struct product *p, int64_t row, int64_t column
     }
     /* Meanwhile the lines are fetched that the sums will be written to. */
     for (int64_t i = row; end == p->inputs && i < row + SIDE && i < p->left.length; i++) {
-        const char *to = (const char *)p->out + (i * n + column) * (whole ? 4 : 2);
+        const char *to = (const char *)p->out + place(p, i, column) * (whole ? 4 : 2);
         __builtin_prefetch(to, 1);
         if (whole) __builtin_prefetch(to + 64, 1);
     }
     for (int64_t k = input; k < end; k += DEEP, x += part_of(whole), w += part_of(whole))
         if (whole)
-            times_whole(x, x + 2 * TILE, TILE, DEEP, w, 1);
+            times_whole(x, x + 2 * TILE, TILE, w, 1);
         else
             times_half(x, w);
     _tile_stored(0, sums, 4 * SIDE);

@@ -24,6 +24,7 @@ class _Factor(Structure):
         ("length", c_int64),
         ("next", c_int64),
         ("deep", c_int64),
+        ("aside", c_int64),
         ("laid", c_void_p),
     ]
 
@@ -38,37 +39,67 @@ class _Product(Structure):
         ("whole", c_int64),
         ("bias", c_void_p),
         ("out", c_void_p),
+        ("next", c_int64),
+        ("aside", c_int64),
         ("sums", c_void_p),
     ]
 
 
-def product(library: CDLL, a: Tensor, b: Tensor, bias: Tensor | None = None) -> Tensor:
+def product(
+    library: CDLL, a: Tensor, b: Tensor, bias: Tensor | None = None, *, panels: bool = False
+) -> Tensor:
     """a b + bias in the number format of a and b: bf16, or fp32 (in halves, see ``dense.c``).
 
     Sums are fp32; they are the same for any number of threads and of other rows.
 
     Args:
-        a, b: (m, k) and (k, n); either the rows or the columns of each are contiguous.
+        a, b: (m, k) and (k, n); either the rows or the columns of each are contiguous. Where a is in panels,
+            (m, k/32, 32), or turned (m/32, 32, k).
         bias: (n,), added to each row.
+        panels: Whether the product is to be in panels, (n/32, m, 32).
     """
-    (rows, inputs), columns = a.shape, b.size(1)
-    assert b.size(0) == inputs and b.dtype == a.dtype
+    factors = _factor(a), _factor(b.t())  # now the numbers of an output's inputs are a row of either
+    left, right = (factor for factor, *_ in factors)
+    rows, columns, inputs = left.length, right.length, b.size(0)
+    assert b.dtype == a.dtype and a.numel() == rows * inputs
     whole = a.dtype == torch.float32
-    out = a.new_empty(rows, columns)
-    factors, kept = [], []
-    for x in (a, b.t()):  # now the numbers of an output's inputs are a row of either
-        if 1 not in x.stride():
-            x = x.contiguous()
-        laid = torch.empty(_filled(x.size(0)), BLOCK, dtype=torch.bfloat16)
-        kept += [x, laid]
-        factors.append(_Factor(x.data_ptr(), x.size(0), *x.stride(), laid.data_ptr()))
+    out = a.new_empty(columns // SIDE, rows, SIDE) if panels else a.new_empty(rows, columns)
     added = None if bias is None else bias.float()
     sums = torch.empty(_filled(rows), _filled(columns)) if inputs > BLOCK / (1 + whole) else None
     given = _Product(
-        *factors, inputs=inputs, whole=whole, bias=address(added), out=address(out), sums=address(sums)
+        left,
+        right,
+        inputs=inputs,
+        whole=whole,
+        bias=address(added),
+        out=address(out),
+        next=SIDE if panels else columns,
+        aside=rows * SIDE if panels else SIDE,
+        sums=address(sums),
     )
     library.s2s_dense(byref(given), byref(team(-(-rows // SIDE))))
     return out
+
+
+def _factor(x: Tensor) -> tuple[_Factor, Tensor, Tensor]:
+    """A factor, and what must be kept as long as it is used."""
+    length = x.size(0)
+    if x.dim() == 2:
+        if 1 not in x.stride():
+            x = x.contiguous()
+        (after, deep), aside = x.stride(), SIDE
+    elif x.stride(2) == 1:
+        after, aside, deep = x.stride()
+    else:
+        length *= SIDE
+        aside, after, deep = x.stride()
+    laid = torch.empty(_filled(length), BLOCK, dtype=torch.bfloat16)
+    return _Factor(x.data_ptr(), length, after, deep, aside, laid.data_ptr()), x, laid
+
+
+def in_panels(x: Tensor) -> Tensor:
+    """(m, 32·n) as panels (n, m, 32), each of which is contiguous: a view."""
+    return x.view(x.size(0), -1, SIDE).transpose(0, 1)
 
 
 def _filled(length: int) -> int:

@@ -6,8 +6,12 @@
    the others helps them.
 
    Products are made with tiles in bf16, sums and cells are fp32. All else is in bf16; or `whole`, in fp32, and each
-   number is for the tiles the sum of two in bf16, the number rounded and what that leaves of it. Rows are read in pairs
-   of tiles, at times beyond the last: the caller leaves room for PAIR rows behind `hidden`, `slopes` and `split`. */
+   number is for the tiles the sum of two in bf16, the number rounded and what that leaves of it.
+
+   What only kernels read is in panels, 32 columns of all rows after the other: so a tile is read from where it lies
+   side by side, and the gates of some units are one stretch for each of the four. (Rows of 4h numbers would begin
+   whole pages apart, and so share a few places of the cache.) Rows are read in pairs of tiles, at times beyond the last:
+   the caller leaves room for PAIR rows of a panel behind `slopes` and `laid`. */
 
 #include "team.h"
 #include "tiles.h"
@@ -15,6 +19,7 @@
 #if HAS_HALF
 
 #define PAIR 32  /* rows of two tiles */
+#define SIDE 32  /* columns of a panel */
 #define PANEL 64 /* sums of a row that lie side by side */
 #define UNITS 16 /* whose gates are finished together */
 
@@ -23,14 +28,15 @@ struct recurrence {
     int64_t whole;
     const void *weight; /* (4h, h), gates i, f, g, o */
     uint16_t *packed;   /* room for as much, whole for twice as much */
-    void *gates;        /* (T, B, 4h) the input's share of the sums, of which forward makes the gates */
+    void *gates;        /* panels of (T, B, 4h), the input's share of the sums, of which forward makes the gates */
     void *hidden;       /* (T + 1, B, h), the first of them given */
-    float *cell;        /* (T + 1, B, h), the first of them given */
+    float *cell;        /* panels of (T + 1, B, h), the first of them given */
     const void *outer;  /* backward: (T, B, h) the gradient of the hidden states */
-    void *slopes;       /* backward: (T, B, 4h) that of the sums */
-    float *carried;     /* backward: (B, h) that of the cells; of the last given, of the first found */
+    void *slopes;       /* backward: panels of (T, B, 4h), that of the sums */
+    float *carried;     /* backward: panels of (B, h), that of the cells; of the last given, of the first found */
     float *bias;        /* backward: (4h), onto which the slopes of all steps and rows are added */
-    uint16_t *split;    /* whole: (2, B + PAIR, 2, h), backward 4h, what tiles read of two steps by turns */
+    uint16_t *laid;     /* what tiles read of two steps by turns, in panels: forward the hidden states, and of a `whole`
+                           recurrence two panels for each, backward too; backward in bf16 they read the slopes */
 };
 
 struct shared {
@@ -79,10 +85,23 @@ ALWAYS void put(void *to, int64_t at, const int whole, vf x) {
         _mm256_storeu_si256((__m256i *)((uint16_t *)to + at), (__m256i)_mm512_cvtneps_pbh((__m512)x));
 }
 
-/* A row of the tiles, of m inputs, gets 16 numbers. */
-ALWAYS void split(uint16_t *to, int64_t m, vf x) {
+/* The place of a column of a row, of so many rows. */
+ALWAYS int64_t in_panels(int64_t rows, int64_t row, int64_t column) {
+    return (column / SIDE * rows + row) * SIDE + column % SIDE;
+}
+
+/* Numbers of what tiles read of a step. */
+ALWAYS int64_t laid_step(const struct recurrence *r, int64_t inputs, const int whole) {
+    return inputs * r->rows * (1 + whole);
+}
+
+/* 16 numbers of a row for the tiles, from a column on. */
+ALWAYS void lay(const struct recurrence *r, int64_t step, int64_t inputs, int64_t row, int64_t column, vf x,
+                const int whole) {
+    const int64_t panel = column / SIDE * (1 + whole);
+    uint16_t *to = r->laid + (step & 1) * laid_step(r, inputs, whole) + (panel * r->rows + row) * SIDE + column % SIDE;
     put(to, 0, 0, x);
-    put(to, m, 0, rest(x));
+    if (whole) put(to, r->rows * SIDE, 0, rest(x));
 }
 
 /* Weights of 16 units and two gates, [input / 32] tiles of each by turns. */
@@ -119,33 +138,31 @@ ALWAYS void pack_backward(const struct recurrence *r, int64_t from, int64_t to, 
                 }
 }
 
-/* A pair of rows, `apart` numbers from each other, times 32 columns. */
-ALWAYS void multiply_pair(struct pairs p, const uint16_t *x, int64_t inputs, int64_t apart, const uint16_t *w,
+/* A pair of rows, whose panels are `next` numbers apart, times 32 columns. */
+ALWAYS void multiply_pair(struct pairs p, const uint16_t *x, int64_t inputs, int64_t next, const uint16_t *w,
                           float *raw, const int whole) {
-    const uint16_t *lower = x + p.upper * apart;
+    const int64_t lower = p.upper * SIDE;
     const int two = p.high > p.upper;
     written();
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
-    for (int64_t k = 0; k < inputs; k += DEEP) {
-        if (!whole) {
-            _tile_loadd(6, w, 64);
-            _tile_loadd(4, x + k, 2 * apart);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(7, w + TILE, 64);
-            _tile_dpbf16ps(1, 4, 7);
-            if (two) {
-                _tile_loadd(5, lower + k, 2 * apart);
-                _tile_dpbf16ps(2, 5, 6);
-                _tile_dpbf16ps(3, 5, 7);
-            }
-            w += 2 * TILE;
+    for (int64_t k = 0; k < inputs; k += DEEP, x += next, w += 2 * TILE * (1 + whole)) {
+        if (whole) {
+            times_whole(x, x + lower, next / 2, w, two);
             continue;
         }
-        times_whole(x + k, lower + k, inputs, apart, w, two);
-        w += 4 * TILE;
+        _tile_loadd(6, w, 64);
+        _tile_loadd(4, x, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(7, w + TILE, 64);
+        _tile_dpbf16ps(1, 4, 7);
+        if (two) {
+            _tile_loadd(5, x + lower, 64);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
     }
     _tile_stored(0, raw, 4 * PANEL);
     _tile_stored(1, raw + 16, 4 * PANEL);
@@ -169,47 +186,45 @@ static void divide(int64_t units, int threads, int me, int64_t *from, int64_t *t
     *to = blocks * (me + 1) / threads * 32;
 }
 
-/* What the tiles read of a step: whole, it lies apart. */
-ALWAYS uint16_t *split_row(const struct recurrence *r, int64_t step, int64_t row, int64_t inputs) {
-    return r->split + ((step & 1) * (r->rows + PAIR) + row) * 2 * inputs;
-}
-
 /* c = σ(f) c + σ(i) tanh(g), h = σ(o) tanh(c). */
 ALWAYS void gates_of(const struct recurrence *r, struct block b, int64_t row, const float *sums, const int whole) {
-    const int64_t h = r->units, place = b.step * r->rows + row, at = place * h + b.unit, next = at + r->rows * h;
-    const int64_t gate = place * 4 * h + b.unit;
+    const int64_t h = r->units, all = r->steps * r->rows, place = b.step * r->rows + row;
+    const int64_t gate = in_panels(all, place, b.unit), other = h * all; /* from a gate to that of another kind */
+    float *cell = r->cell + in_panels(all + r->rows, place, b.unit);
     const vf i = sigmoid(load(sums) + get(r->gates, gate, whole), whole);
-    const vf f = sigmoid(load(sums + 16) + get(r->gates, gate + h, whole), whole);
-    const vf g = tanh_of(load(sums + 32) + get(r->gates, gate + 2 * h, whole));
-    const vf o = sigmoid(load(sums + 48) + get(r->gates, gate + 3 * h, whole), whole);
-    const vf c = f * load(r->cell + at) + i * g, out = o * tanh_of(c);
+    const vf f = sigmoid(load(sums + 16) + get(r->gates, gate + other, whole), whole);
+    const vf g = tanh_of(load(sums + 32) + get(r->gates, gate + 2 * other, whole));
+    const vf o = sigmoid(load(sums + 48) + get(r->gates, gate + 3 * other, whole), whole);
+    const vf c = f * load(cell) + i * g, out = o * tanh_of(c);
     put(r->gates, gate, whole, i);
-    put(r->gates, gate + h, whole, f);
-    put(r->gates, gate + 2 * h, whole, g);
-    put(r->gates, gate + 3 * h, whole, o);
-    store(r->cell + next, c);
-    put(r->hidden, next, whole, out);
-    if (whole) split(split_row(r, b.step + 1, row, h) + b.unit, h, out);
+    put(r->gates, gate + other, whole, f);
+    put(r->gates, gate + 2 * other, whole, g);
+    put(r->gates, gate + 3 * other, whole, o);
+    store(cell + r->rows * SIDE, c);
+    put(r->hidden, (place + r->rows) * h + b.unit, whole, out);
+    lay(r, b.step + 1, h, row, b.unit, out, whole);
 }
 
 /* The gradient of the four sums, from that of h (of the outer and of the next step) and of c. */
 ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, const float *sums, const int whole) {
     for (int half = 0; half < 32; half += UNITS) {
-        const int64_t h = r->units, unit = b.unit + half, place = b.step * r->rows + row, at = place * h + unit;
-        const int64_t gate = place * 4 * h + unit;
-        float *carried = r->carried + row * h + unit;
-        const vf i = get(r->gates, gate, whole), f = get(r->gates, gate + h, whole);
-        const vf g = get(r->gates, gate + 2 * h, whole), o = get(r->gates, gate + 3 * h, whole);
-        const vf bent = tanh_of(load(r->cell + at + r->rows * h)), dh = get(r->outer, at, whole) + load(sums + half);
+        const int64_t h = r->units, all = r->steps * r->rows, unit = b.unit + half, place = b.step * r->rows + row;
+        const int64_t gate = in_panels(all, place, unit), other = h * all;
+        const float *cell = r->cell + in_panels(all + r->rows, place, unit);
+        float *carried = r->carried + in_panels(r->rows, row, unit);
+        const vf i = get(r->gates, gate, whole), f = get(r->gates, gate + other, whole);
+        const vf g = get(r->gates, gate + 2 * other, whole), o = get(r->gates, gate + 3 * other, whole);
+        const vf bent = tanh_of(load(cell + r->rows * SIDE));
+        const vf dh = get(r->outer, place * h + unit, whole) + load(sums + half);
         const vf dc = load(carried) + dh * o * (1.0f - bent * bent);
-        const vf slope[4] = {dc * g * i * (1.0f - i), dc * load(r->cell + at) * f * (1.0f - f), dc * i * (1.0f - g * g),
+        const vf slope[4] = {dc * g * i * (1.0f - i), dc * load(cell) * f * (1.0f - f), dc * i * (1.0f - g * g),
                              dh * bent * o * (1.0f - o)};
 #pragma GCC unroll 4
         for (int k = 0; k < 4; k++) {
             float *bias = r->bias + k * h + unit;
             store(bias, load(bias) + slope[k]);
-            put(r->slopes, gate + k * h, whole, slope[k]);
-            if (whole) split(split_row(r, b.step, row, 4 * h) + k * h + unit, 4 * h, slope[k]);
+            put(r->slopes, gate + k * other, whole, slope[k]);
+            if (whole) lay(r, b.step, 4 * h, row, k * h + unit, slope[k], 1);
         }
         store(carried, dc * f);
     }
@@ -220,7 +235,9 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
     const struct recurrence *r = s->r;
     const int threads = threads_of(s->team), me = number_in(s->team);
     const struct pairs p = pairs_of(r->rows);
-    const int64_t h = r->units, wide = back ? 32 : UNITS, inputs = back ? 4 * h : h, apart = inputs * (1 + whole);
+    const int64_t h = r->units, wide = back ? 32 : UNITS, inputs = back ? 4 * h : h;
+    const int slopes = back && !whole; /* are what the tiles read */
+    const int64_t next = SIDE * (slopes ? r->steps * r->rows : r->rows * (1 + whole));
     int64_t from, to;
     float raw[PAIR * PANEL] __attribute__((aligned(64)));
     struct tiles others;
@@ -229,10 +246,9 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
         pack_backward(r, from, to, whole);
     else
         pack_forward(r, from, to, whole);
-    if (whole && !back)
-        for (int64_t row = 0; row < r->rows; row++)
-            for (int64_t unit = from; unit < to; unit += UNITS)
-                split(split_row(r, 0, row, h) + unit, h, get(r->hidden, row * h + unit, 1));
+    for (int64_t row = 0; !back && row < r->rows; row++)
+        for (int64_t unit = from; unit < to; unit += UNITS)
+            lay(r, 0, h, row, unit, get(r->hidden, row * h + unit, whole), whole);
     meet(s->team, threads);
     store_shapes(&others);
     shape_tiles(p);
@@ -245,17 +261,13 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
             for (int64_t pair = 0; pair < p.count; pair++) {
                 const int64_t first = pair * p.high, end = r->rows - first < p.high ? r->rows : first + p.high;
                 const struct block block = {step, unit};
-                const uint16_t *w = r->packed + unit * 4 * h * (1 + whole), *x;
-                if (whole)
-                    x = split_row(r, before, first, inputs);
+                const uint16_t *w = r->packed + unit * 4 * h * (1 + whole), *x = r->laid;
+                if (slopes)
+                    x = (const uint16_t *)r->slopes + (before * r->rows + first) * SIDE;
                 else
-                    x = (const uint16_t *)(back ? r->slopes : r->hidden) + (before * r->rows + first) * inputs;
-                if (!back) {
-                    multiply_pair(p, x, inputs, apart, w, raw, whole);
-                    multiply_pair(p, x, inputs, apart, w + 2 * UNITS * h * (1 + whole), raw + 32, whole);
-                } else if (i) {
-                    multiply_pair(p, x, inputs, apart, w, raw, whole);
-                }
+                    x += (before & 1) * laid_step(r, inputs, whole) + first * SIDE;
+                if (!back || i) multiply_pair(p, x, inputs, next, w, raw, whole);
+                if (!back) multiply_pair(p, x, inputs, next, w + 2 * UNITS * h * (1 + whole), raw + 32, whole);
                 for (int64_t row = first; row < end; row++) {
                     const float *sums = raw + (row - first) * PANEL;
                     if (back)

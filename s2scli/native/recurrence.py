@@ -12,13 +12,11 @@ from torch.autograd.function import once_differentiable
 
 from s2scli.model.rnn import library_lstm
 from s2scli.native.bindings import address, kernels
-from s2scli.native.dense import product
+from s2scli.native.dense import SIDE, in_panels, product
 from s2scli.native.team import team
 
 PAIR = 32
 """Rows that are read together, at times beyond the last (``recurrence.c``)."""
-UNITS = 32
-"""Of a layer, a multiple of it."""
 
 
 class _Recurrence(Structure):
@@ -38,7 +36,7 @@ class _Recurrence(Structure):
         ("slopes", c_void_p),
         ("carried", c_void_p),
         ("bias", c_void_p),
-        ("split", c_void_p),
+        ("laid", c_void_p),
     ]
 
 
@@ -47,7 +45,8 @@ class _Sequence:
 
     Args:
         weight: (4h, h), in bf16 or fp32, as is all but cells.
-        gates: (T · B, 4h); ``states`` and ``cells``: (T · B + B, h), states with room for `PAIR` rows more.
+        gates: (4h/32, T · B, 32), in panels.
+        states: (T · B + B, h); ``cells``: (h/32, T · B + B, 32), in panels.
     """
 
     def __init__(self, rows: int, weight: Tensor, gates: Tensor, states: Tensor, cells: Tensor) -> None:
@@ -58,7 +57,7 @@ class _Sequence:
             weight.new_empty(weight.numel() * (2 if self.whole else 1), dtype=torch.bfloat16),
         ]
         self.struct = _Recurrence(
-            steps=gates.size(0) // rows,
+            steps=gates.size(1) // rows,
             rows=rows,
             units=self.units,
             whole=self.whole,
@@ -69,13 +68,12 @@ class _Sequence:
             cell=address(cells),
         )
 
-    def run(self, kernel: Any, inputs: int, **more: Tensor) -> None:
-        """Let a kernel, whose products have so many inputs, pass through the steps."""
-        if self.whole:
-            more["split"] = torch.empty(2, self.rows + PAIR, 2, inputs, dtype=torch.bfloat16)
+    def run(self, kernel: Any, laid: int, **more: Tensor) -> None:
+        """Let a kernel pass through the steps, whose tiles read so many columns laid out for them."""
+        more["laid"] = torch.empty(2 * self.rows * laid + PAIR * SIDE, dtype=torch.bfloat16)
         for name, tensor in more.items():
             setattr(self.struct, name, address(tensor))
-        kernel(byref(self.struct), byref(team(self.units // UNITS)))
+        kernel(byref(self.struct), byref(team(self.units // SIDE)))
 
 
 class _LSTM(torch.autograd.Function):
@@ -97,42 +95,49 @@ class _LSTM(torch.autograd.Function):
         units, total = hidden.size(1), steps * rows
         flat = x.reshape(total, width)
         bias = b_ih + b_hh
-        gates = product(library, flat, w_ih.t(), bias)
-        states, cells = x.new_empty(total + rows + PAIR, units), torch.empty(total + rows, units)
-        states[:rows], cells[:rows] = hidden, cell
-        _Sequence(rows, w_hh, gates, states, cells).run(library.s2s_lstm_forward, units)
+        gates = product(library, flat, w_ih.t(), bias, panels=True)
+        states, cells = x.new_empty(total + rows, units), torch.empty(units // SIDE, total + rows, SIDE)
+        states[:rows], cells[:, :rows] = hidden, in_panels(cell)
+        sequence = _Sequence(rows, w_hh, gates, states, cells)
+        sequence.run(library.s2s_lstm_forward, units * (2 if sequence.whole else 1))
         ctx.kernels = library
         ctx.save_for_backward(flat, w_ih, w_hh, gates, states, cells)
         ctx.shape = x.shape
-        return states[rows : rows + total].view(steps, rows, units)
+        return states[rows:].view(steps, rows, units)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         flat, w_ih, w_hh, gates, states, cells = ctx.saved_tensors
         _, rows, _ = ctx.shape
-        units, total = w_hh.size(1), gates.size(0)
-        slopes = gates.new_empty(total + PAIR, 4 * units)
-        carried, bias = torch.zeros(rows, units), torch.zeros(4 * units)
-        _Sequence(rows, w_hh, gates, states, cells).run(
+        units, total = w_hh.size(1), gates.size(1)
+        room = gates.new_empty(gates.numel() + PAIR * SIDE)
+        slopes = room[: gates.numel()].view(gates.shape)
+        carried, bias = torch.zeros(units // SIDE, rows, SIDE), torch.zeros(4 * units)
+        sequence = _Sequence(rows, w_hh, gates, states, cells)
+        sequence.run(
             ctx.kernels.s2s_lstm_backward,
-            4 * units,
+            8 * units if sequence.whole else 0,
             outer=outer[0].contiguous(),
             slopes=slopes,
             carried=carried,
             bias=bias,
         )
-        slopes = slopes[:total]
-        of_input = None
+        by_rows, turned = slopes.transpose(0, 1), slopes.transpose(1, 2)
+        of_input = of_hidden = of_cell = None
         if ctx.needs_input_grad[1]:
-            of_input = product(ctx.kernels, slopes, w_ih).view(ctx.shape)
+            of_input = product(ctx.kernels, by_rows, w_ih).view(ctx.shape)
+        if ctx.needs_input_grad[2]:
+            of_hidden = product(ctx.kernels, by_rows[:rows], w_hh)
+        if ctx.needs_input_grad[3]:
+            of_cell = carried.transpose(0, 1).reshape(rows, units).to(slopes.dtype)
         return (
             None,
             of_input,
-            slopes[:rows] @ w_hh if ctx.needs_input_grad[2] else None,
-            carried.to(slopes.dtype) if ctx.needs_input_grad[3] else None,
-            product(ctx.kernels, slopes.t(), flat),
-            product(ctx.kernels, slopes.t(), states[:total]),
+            of_hidden,
+            of_cell,
+            product(ctx.kernels, turned, flat),
+            product(ctx.kernels, turned, states[:total]),
             bias.to(slopes.dtype),
             bias.to(slopes.dtype, copy=True),
         )
@@ -142,7 +147,7 @@ def lstm(x: Tensor, hidden: Tensor, cell: Tensor, weights: Sequence[Tensor]) -> 
     """An `LSTMKernel`: that of our own where it is built and the processor has tiles, else torch's."""
     known = x.dtype in (torch.bfloat16, torch.float32) and x.device.type == "cpu"
     library = kernels() if known else None
-    if library is None or not library.s2s_half() or hidden.size(1) % UNITS:
+    if library is None or not library.s2s_half() or hidden.size(1) % SIDE:
         return library_lstm(x, hidden, cell, weights)
     output: Tensor = _LSTM.apply(library, x, hidden, cell, *weights)  # type: ignore[no-untyped-call]
     return output

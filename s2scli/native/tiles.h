@@ -42,11 +42,10 @@ ALWAYS void pack_row(uint16_t *at, vf even, vf odd, const int whole) {
 
 /* 32 inputs of two tiles of rows times 32 columns, onto tiles 0 to 3, by way of the others. Each number is the sum of
    two, the second so many after the first: number · number + number · rest + rest · number. */
-ALWAYS void times_whole(const uint16_t *upper, const uint16_t *lower, int64_t second, int64_t apart, const uint16_t *w,
-                        int two) {
-#define INPUTS(from)                                      \
-    _tile_loadd(4, upper + (from), 2 * apart);            \
-    if (two) _tile_loadd(5, lower + (from), 2 * apart)
+ALWAYS void times_whole(const uint16_t *upper, const uint16_t *lower, int64_t second, const uint16_t *w, int two) {
+#define INPUTS(from)                         \
+    _tile_loadd(4, upper + (from), 64);      \
+    if (two) _tile_loadd(5, lower + (from), 64)
 #define TIMES(weights, upper_sum, lower_sum)              \
     _tile_dpbf16ps(upper_sum, 4, weights);                \
     if (two) _tile_dpbf16ps(lower_sum, 5, weights)
