@@ -14,14 +14,6 @@ struct memory {
     float scale;                /* of the scores, times 1 / ln 2 */
 };
 
-ALWAYS vf load_either(const void *from, int64_t at, const int half) {
-    if (!half) return load((const float *)from + at);
-    typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
-    vh x;
-    memcpy(&x, (const uint16_t *)from + at, sizeof x);
-    return (vf)(__builtin_convertvector(x, vi) << 16);
-}
-
 /* For so many rows of one sentence, which read its keys and values together; weights have `stride`. */
 ALWAYS void attend_together(const int rows, const int half, const struct memory *m, int64_t sentence,
                             const float *query, float *weight, int64_t stride, float *value) {
@@ -29,7 +21,7 @@ ALWAYS void attend_together(const int rows, const int half, const struct memory 
     for (int64_t i = 0; i < length; i++) {
         vf sums[8] = {{0}};
         for (int64_t d = 0; d < h; d += LANES) {
-            vf k = load_either(m->keys, begin + i * h + d, half);
+            vf k = get(m->keys, begin + i * h + d, half);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) sums[r] += k * load(query + r * h + d);
         }
@@ -49,7 +41,7 @@ ALWAYS void attend_together(const int rows, const int half, const struct memory 
     for (int64_t d = 0; d < h; d += LANES) {
         vf sums[8] = {{0}};
         for (int64_t i = 0; i < length; i++) {
-            vf v = load_either(m->values, begin + i * h + d, half);
+            vf v = get(m->values, begin + i * h + d, half);
 #pragma GCC unroll 8
             for (int r = 0; r < rows; r++) sums[r] += v * weight[r * stride + i];
         }

@@ -27,6 +27,7 @@ class _Loss(Structure):
         ("summed", c_void_p),
         ("bias", c_void_p),
         ("of_bias", c_void_p),
+        ("room", c_void_p),
     ]
 
 
@@ -36,6 +37,7 @@ def softmax(library: CDLL, logits: Tensor, bias: Tensor, target: Tensor, smoothi
     threads = team(rows)
     plain, summed = torch.empty(rows), torch.empty(rows)
     added, of_bias = bias.float().contiguous(), torch.zeros(threads.wanted, vocab)
+    room = torch.empty_like(of_bias)
     given = _Loss(
         logits=address(logits),
         half=logits.dtype == torch.bfloat16,
@@ -47,6 +49,7 @@ def softmax(library: CDLL, logits: Tensor, bias: Tensor, target: Tensor, smoothi
         summed=address(summed),
         bias=address(added),
         of_bias=address(of_bias),
+        room=address(room),
     )
     library.s2s_softmax_loss(byref(given), byref(threads))
     logits[rows:] = 0

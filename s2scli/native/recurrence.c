@@ -71,20 +71,6 @@ struct block {
     int64_t step, unit;
 };
 
-/* Numbers of either kind. */
-ALWAYS vf get(const void *from, int64_t at, const int whole) {
-    if (whole) return load((const float *)from + at);
-    return (vf)_mm512_slli_epi32(
-        _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)((const uint16_t *)from + at))), 16);
-}
-
-ALWAYS void put(void *to, int64_t at, const int whole, vf x) {
-    if (whole)
-        store((float *)to + at, x);
-    else
-        _mm256_storeu_si256((__m256i *)((uint16_t *)to + at), (__m256i)_mm512_cvtneps_pbh((__m512)x));
-}
-
 /* The place of a column of a row, of so many rows. */
 ALWAYS int64_t in_panels(int64_t rows, int64_t row, int64_t column) {
     return (column / SIDE * rows + row) * SIDE + column % SIDE;
@@ -100,8 +86,8 @@ ALWAYS void lay(const struct recurrence *r, int64_t step, int64_t inputs, int64_
                 const int whole) {
     const int64_t panel = column / SIDE * (1 + whole);
     uint16_t *to = r->laid + (step & 1) * laid_step(r, inputs, whole) + (panel * r->rows + row) * SIDE + column % SIDE;
-    put(to, 0, 0, x);
-    if (whole) put(to, r->rows * SIDE, 0, rest(x));
+    put(to, 0, 1, x);
+    if (whole) put(to, r->rows * SIDE, 1, rest(x));
 }
 
 /* Weights of 16 units and two gates, [input / 32] tiles of each by turns. */
@@ -134,7 +120,7 @@ ALWAYS void pack_backward(const struct recurrence *r, int64_t from, int64_t to, 
             for (int half = 0; half < 32; half += 16, at += TILE * (1 + whole))
                 for (int pair = 0; pair < 16; pair++) {
                     const int64_t place = (k + 2 * pair) * h + unit + half;
-                    pack_row(at + pair * 32, get(r->weight, place, whole), get(r->weight, place + h, whole), whole);
+                    pack_row(at + pair * 32, get(r->weight, place, !whole), get(r->weight, place + h, !whole), whole);
                 }
 }
 
@@ -191,17 +177,17 @@ ALWAYS void gates_of(const struct recurrence *r, struct block b, int64_t row, co
     const int64_t h = r->units, all = r->steps * r->rows, place = b.step * r->rows + row;
     const int64_t gate = in_panels(all, place, b.unit), other = h * all; /* from a gate to that of another kind */
     float *cell = r->cell + in_panels(all + r->rows, place, b.unit);
-    const vf i = sigmoid(load(sums) + get(r->gates, gate, whole), whole);
-    const vf f = sigmoid(load(sums + 16) + get(r->gates, gate + other, whole), whole);
-    const vf g = tanh_of(load(sums + 32) + get(r->gates, gate + 2 * other, whole));
-    const vf o = sigmoid(load(sums + 48) + get(r->gates, gate + 3 * other, whole), whole);
+    const vf i = sigmoid(load(sums) + get(r->gates, gate, !whole), whole);
+    const vf f = sigmoid(load(sums + 16) + get(r->gates, gate + other, !whole), whole);
+    const vf g = tanh_of(load(sums + 32) + get(r->gates, gate + 2 * other, !whole));
+    const vf o = sigmoid(load(sums + 48) + get(r->gates, gate + 3 * other, !whole), whole);
     const vf c = f * load(cell) + i * g, out = o * tanh_of(c);
-    put(r->gates, gate, whole, i);
-    put(r->gates, gate + other, whole, f);
-    put(r->gates, gate + 2 * other, whole, g);
-    put(r->gates, gate + 3 * other, whole, o);
+    put(r->gates, gate, !whole, i);
+    put(r->gates, gate + other, !whole, f);
+    put(r->gates, gate + 2 * other, !whole, g);
+    put(r->gates, gate + 3 * other, !whole, o);
     store(cell + r->rows * SIDE, c);
-    put(r->hidden, (place + r->rows) * h + b.unit, whole, out);
+    put(r->hidden, (place + r->rows) * h + b.unit, !whole, out);
     lay(r, b.step + 1, h, row, b.unit, out, whole);
 }
 
@@ -212,10 +198,10 @@ ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, c
         const int64_t gate = in_panels(all, place, unit), other = h * all;
         const float *cell = r->cell + in_panels(all + r->rows, place, unit);
         float *carried = r->carried + in_panels(r->rows, row, unit);
-        const vf i = get(r->gates, gate, whole), f = get(r->gates, gate + other, whole);
-        const vf g = get(r->gates, gate + 2 * other, whole), o = get(r->gates, gate + 3 * other, whole);
+        const vf i = get(r->gates, gate, !whole), f = get(r->gates, gate + other, !whole);
+        const vf g = get(r->gates, gate + 2 * other, !whole), o = get(r->gates, gate + 3 * other, !whole);
         const vf bent = tanh_of(load(cell + r->rows * SIDE));
-        const vf dh = get(r->outer, place * h + unit, whole) + load(sums + half);
+        const vf dh = get(r->outer, place * h + unit, !whole) + load(sums + half);
         const vf dc = load(carried) + dh * o * (1.0f - bent * bent);
         const vf slope[4] = {dc * g * i * (1.0f - i), dc * load(cell) * f * (1.0f - f), dc * i * (1.0f - g * g),
                              dh * bent * o * (1.0f - o)};
@@ -223,7 +209,7 @@ ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, c
         for (int k = 0; k < 4; k++) {
             float *bias = r->bias + k * h + unit;
             store(bias, load(bias) + slope[k]);
-            put(r->slopes, gate + k * other, whole, slope[k]);
+            put(r->slopes, gate + k * other, !whole, slope[k]);
             if (whole) lay(r, b.step, 4 * h, row, k * h + unit, slope[k], 1);
         }
         store(carried, dc * f);
@@ -248,7 +234,7 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
         pack_forward(r, from, to, whole);
     for (int64_t row = 0; !back && row < r->rows; row++)
         for (int64_t unit = from; unit < to; unit += UNITS)
-            lay(r, 0, h, row, unit, get(r->hidden, row * h + unit, whole), whole);
+            lay(r, 0, h, row, unit, get(r->hidden, row * h + unit, !whole), whole);
     meet(s->team, threads);
     store_shapes(&others);
     shape_tiles(p);

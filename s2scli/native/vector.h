@@ -42,6 +42,34 @@ ALWAYS vi load_whole(const int32_t *from) {
 
 ALWAYS void store(float *to, vf x) { memcpy(to, &x, sizeof x); }
 
+typedef uint16_t vh __attribute__((vector_size(LANES * 2)));
+
+/* Numbers in bf16 or fp32. */
+ALWAYS vf get(const void *from, int64_t at, const int half) {
+    if (!half) return load((const float *)from + at);
+    vh x;
+    memcpy(&x, (const uint16_t *)from + at, sizeof x);
+#if defined(__AVX512F__) /* of the compiler's own conversion some make five instructions */
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)x), 16);
+#else
+    return (vf)(__builtin_convertvector(x, vi) << 16);
+#endif
+}
+
+ALWAYS void put(void *to, int64_t at, const int half, vf x) {
+    if (!half) {
+        store((float *)to + at, x);
+        return;
+    }
+#if defined(__AVX512BF16__)
+    _mm256_storeu_si256((__m256i *)((uint16_t *)to + at), (__m256i)_mm512_cvtneps_pbh((__m512)x));
+#else
+    const vi bits = (vi)x;
+    const vh rounded = __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, vh);
+    memcpy((uint16_t *)to + at, &rounded, sizeof rounded);
+#endif
+}
+
 ALWAYS vf splat(float x) { return x - (vf){0}; }
 
 ALWAYS vf choose(vi mask, vf yes, vf no) { return (vf)((mask & (vi)yes) | (~mask & (vi)no)); }
@@ -81,6 +109,9 @@ ALWAYS unsigned above(vf a, vf b) {
 
 /* Lanes are added in halves, so the order does not depend on anything but their number. */
 ALWAYS float sum(vf x) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)x);
+#endif
     float lane[LANES];
     store(lane, x);
     for (int half = LANES / 2; half; half /= 2)
