@@ -101,7 +101,7 @@ class Trainer:
         self.folder, self.runtime, self.peers = folder, runtime, peers
         seed_everything(self.options.seed)
         self.model = Seq2Seq(recipe.model).to(runtime.device)
-        self.model.compute_with(native.lstm, native.output)
+        self.model.compute_with(native.lstm, native.linear, native.output)
         self.optimizer = Optimizer(self.model, self.options, runtime, alone=peers.size == 1)
         self.batches = TrainingBatches(
             data, self.options.batch_tokens or 1, self.options.seed, rank=peers.rank, size=peers.size

@@ -71,11 +71,8 @@ def test_the_lstm_does_not_depend_on_the_number_of_threads(number: torch.dtype, 
     for count in (1, 2, 3):  # 3 of them share the blocks unevenly
         threads(count)  # type: ignore[operator]
         found.append(lstm_and_gradients(native.lstm, sequence(45, 7, 160, 32, number)))
-    # The gradient of the first state is the library's, which may add in another order.
-    of_first = 2
     for others in found[1:]:
-        for i, (one, other) in enumerate(zip(found[0], others, strict=True)):
-            assert i == of_first or torch.equal(one, other)
+        assert all(torch.equal(one, other) for one, other in zip(found[0], others, strict=True))
 
 
 @with_tiles
@@ -166,6 +163,26 @@ def test_what_the_lstm_does_not_know_is_left_to_torch(
     assert calls
 
 
+@with_tiles
+@pytest.mark.parametrize("biased", [True, False])
+def test_a_linear_layer_is_that_of_torch(biased: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    made = dense.product
+    monkeypatch.setattr(dense, "product", lambda *given: calls.append(1) or made(*given))  # type: ignore[func-returns-value]
+    found = []
+    for kernel, number in ((torch.nn.functional.linear, torch.float32), (native.linear, torch.bfloat16)):
+        torch.manual_seed(1)
+        drawn = torch.randn(7, 5, 96).transpose(0, 1), torch.randn(40, 96), torch.randn(40)
+        given = [x.to(torch.bfloat16).to(number).requires_grad_() for x in drawn[: 3 if biased else 2]]
+        output = kernel(*given, *([] if biased else [None]))
+        outer = torch.randn(output.shape).to(torch.bfloat16).to(number)
+        found.append([output.detach(), *torch.autograd.grad(output, given, outer)])
+    assert len(calls) == 3
+    for exact, same in zip(*found, strict=True):
+        assert same.shape == exact.shape and same.dtype == torch.bfloat16
+        assert float((same.float() - exact).norm() / exact.norm()) < 0.01
+
+
 @pytest.mark.parametrize("kernels", BUILDS)
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -206,7 +223,8 @@ def test_a_logit_that_is_no_number_makes_no_loss(place: int, number: torch.dtype
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
 def test_a_model_has_the_same_gradients(number: torch.dtype) -> None:
     found = []
-    for kernels in ((library_lstm, library_output), (native.lstm, native.output)):
+    ours = native.lstm, native.linear, native.output
+    for kernels in ((library_lstm, torch.nn.functional.linear, library_output), ours):
         model = make("lstm", "general", "none", hidden=64, embedding=32)
         model.compute_with(*kernels)
         weights = model.step_weights(number)

@@ -2,9 +2,9 @@
 
 Read in this order: ``rnn`` (what a state is), ``attention`` (equations 1-3), ``encoder``, ``decoder``
 (equations 4-6), ``seq2seq`` (the whole), ``loss``, then ``stepper`` (the model as it is searched), ``search``
-and ``beam``. What they lean on: ``batch`` (padding), ``packed``, ``steplayer``, ``inputtable`` and ``bounds``
-(prepared matrices), ``grid``, ``prediction`` and ``trail`` (which hypotheses there are, the best next ones,
-back-pointers).
+and ``beam``. What they lean on: ``batch`` (padding), ``linear``, ``packed``, ``steplayer``, ``inputtable``
+and ``bounds`` (prepared matrices), ``grid``, ``prediction`` and ``trail`` (which hypotheses there are, the
+best next ones, back-pointers).
 """
 
 from s2scli.model.batch import Batch

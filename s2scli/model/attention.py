@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from s2scli.config import Attention as Kind
 from s2scli.config import Values
+from s2scli.model.linear import Linear
 
 
 class Score(Protocol):
@@ -140,9 +141,9 @@ class AttentionLayer(nn.Module):
         super().__init__()
         self.kind = kind
         self.positions = RelativePositions(reach) if reach else None
-        self.project_keys = nn.Linear(hidden, hidden, bias=False) if kind in ("general", "additive") else None
-        self.project_values = nn.Linear(hidden, hidden, bias=False) if values == "projected" else None
-        self.project_query = nn.Linear(hidden, hidden) if kind == "additive" else None
+        self.project_keys = Linear(hidden, hidden, bias=False) if kind in ("general", "additive") else None
+        self.project_values = Linear(hidden, hidden, bias=False) if values == "projected" else None
+        self.project_query = Linear(hidden, hidden) if kind == "additive" else None
         self.vector = nn.Linear(hidden, 1, bias=False) if kind == "additive" else None
 
     def memory(self, encoded: Tensor, mask: Tensor) -> Memory:

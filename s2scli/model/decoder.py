@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from s2scli.config import ModelConfig
 from s2scli.model.attention import AttentionLayer, Memory
 from s2scli.model.encoder import Encoded
+from s2scli.model.linear import Linear
 from s2scli.model.rnn import RNN, Dropout, RNNState
 
 
@@ -57,7 +58,7 @@ class Bridge(nn.Module):
         super().__init__()
         self.config = config
         size = config.hidden * config.decoder_layers
-        self.project = nn.Linear(config.hidden, size) if config.bridge == "linear" else None
+        self.project = Linear(config.hidden, size) if config.bridge == "linear" else None
 
     def forward(self, last: Tensor) -> RNNState:
         """The first decoder state, from the encoder's last state (B, h)."""
@@ -94,7 +95,7 @@ class Decoder(nn.Module):
             self.attention = AttentionLayer(
                 config.attention, config.hidden, config.values, config.relative_positions
             )
-        self.combine = nn.Linear(config.hidden * (1 if self.attention is None else 2), config.hidden)
+        self.combine = Linear(config.hidden * (1 if self.attention is None else 2), config.hidden)
 
     def memory(self, encoded: Encoded) -> Memory:
         """What the steps attend to; without attention, nothing of it is ever read."""

@@ -15,6 +15,7 @@ from s2scli.model.attention import Memory
 from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
 from s2scli.model.encoder import Encoded, Encoder
+from s2scli.model.linear import Linear, LinearKernel
 from s2scli.model.loss import OutputKernel, library_output, smoothed_cross_entropy
 from s2scli.model.packed import filled
 from s2scli.model.rnn import LSTMKernel, RNNLayer
@@ -88,7 +89,7 @@ class Seq2Seq(nn.Module):
         # s̃_t ∈ R^h always: where the output layer shares narrower embeddings, a projection stands between.
         tied = config.tie != "none"
         self.narrow = (
-            nn.Linear(config.hidden, config.embedding) if tied and config.hidden != config.embedding else None
+            Linear(config.hidden, config.embedding) if tied and config.hidden != config.embedding else None
         )
         self.output = nn.Linear(config.embedding if tied else config.hidden, config.target_vocab)
         if tied:
@@ -111,12 +112,14 @@ class Seq2Seq(nn.Module):
                 # Where they are tied, the output layer moves them like all others.
                 nn.init.zeros_(module.weight.data[UNK])
 
-    def compute_with(self, lstm: LSTMKernel, output: OutputKernel) -> None:
-        """Let whole sequences be read, and losses be computed, by other kernels than torch's."""
+    def compute_with(self, lstm: LSTMKernel, linear: LinearKernel, output: OutputKernel) -> None:
+        """Let whole sequences be read, layers be computed, and losses, by other kernels than torch's."""
         self.output_kernel = output
         for module in self.modules():
             if isinstance(module, RNNLayer):
                 module.lstm = lstm
+            if isinstance(module, Linear):
+                module.kernel = linear
 
     def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
         """Embeddings (…, e) of ids, in the working precision, whole words dropped in training."""

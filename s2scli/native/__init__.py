@@ -9,8 +9,9 @@ torch does the same.
 """
 
 from s2scli.native.bindings import kernels
+from s2scli.native.dense import linear
 from s2scli.native.loss import output
 from s2scli.native.recurrence import lstm
 from s2scli.native.stepper import NativeStepper, supported
 
-__all__ = ["NativeStepper", "kernels", "lstm", "output", "supported"]
+__all__ = ["NativeStepper", "kernels", "linear", "lstm", "output", "supported"]

@@ -110,7 +110,19 @@ class Best(Structure):
     ]
 
 
-__all__ = ["Best", "Input", "Layer", "Matrix", "Memory", "Plain", "address", "c_int64", "c_void_p", "kernels"]
+__all__ = [
+    "Best",
+    "Input",
+    "Layer",
+    "Matrix",
+    "Memory",
+    "Plain",
+    "address",
+    "c_int64",
+    "c_void_p",
+    "kernels",
+    "kernels_for",
+]
 
 
 def address(x: Tensor | None) -> int | None:
@@ -154,3 +166,10 @@ def kernels() -> CDLL | None:
         return None
     builds = (opened(FOLDER / f"kernels-{name}.so") for name in _supported())
     return next((found for found in builds if found is not None), None)
+
+
+def kernels_for(x: Tensor, *, tiles: bool) -> CDLL | None:
+    """The kernels of training, if there are any for numbers like these, with tiles where they are wanted."""
+    known = x.dtype in (torch.bfloat16, torch.float32) and x.device.type == "cpu"
+    library = kernels() if known else None
+    return None if library is None or (tiles and not library.s2s_half()) else library

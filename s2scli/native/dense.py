@@ -1,13 +1,15 @@
-"""Large products of training, as fast as the processor makes them (``dense.c``)."""
+"""Large products of training, as fast as the processor makes them (``dense.c``), and layers made of them."""
 
 from __future__ import annotations
 
 from ctypes import CDLL, Structure, byref, c_int64, c_void_p
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from s2scli.native.bindings import address
+from s2scli.native.bindings import address, kernels_for
 from s2scli.native.team import team
 
 SIDE = 32
@@ -105,3 +107,37 @@ def in_panels(x: Tensor) -> Tensor:
 def _filled(length: int) -> int:
     """The rows or columns of all panels."""
     return -(-length // SIDE) * SIDE
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, library: CDLL, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        flat = x.reshape(-1, x.size(-1))
+        ctx.save_for_backward(flat, weight)
+        ctx.library, ctx.shape, ctx.biased = library, x.shape, bias is not None
+        return product(library, flat, weight.t(), bias).view(*x.shape[:-1], weight.size(0))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        flat, weight = ctx.saved_tensors
+        slopes = outer[0].reshape(-1, weight.size(0))
+        return (
+            None,
+            product(ctx.library, slopes, weight).view(ctx.shape) if ctx.needs_input_grad[1] else None,
+            product(ctx.library, slopes.t(), flat),
+            slopes.sum(0) if ctx.biased else None,
+        )
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A `LinearKernel`: in bf16 that of our own where there are tiles and a gradient is wanted, else torch's.
+
+    In fp32 what tiles make would be off by half as much again as with the LSTM's products alone.
+    """
+    wanted = x.dtype == weight.dtype == torch.bfloat16 and torch.is_grad_enabled()
+    library = kernels_for(x, tiles=True) if wanted else None
+    if library is None:
+        return torch.nn.functional.linear(x, weight, bias)
+    result: Tensor = _Linear.apply(library, x, weight, bias)  # type: ignore[no-untyped-call]
+    return result

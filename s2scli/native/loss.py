@@ -9,7 +9,7 @@ from torch import Tensor
 
 from s2scli.model.loss import Losses, OutputKernel, library_output
 from s2scli.native import dense
-from s2scli.native.bindings import address, kernels
+from s2scli.native.bindings import address, kernels_for
 from s2scli.native.team import team
 
 
@@ -62,15 +62,8 @@ def softmax(library: CDLL, logits: Tensor, bias: Tensor, target: Tensor, smoothi
     )
 
 
-def _kernels_for(x: Tensor, *, tiles: bool) -> CDLL | None:
-    """Those for these numbers, if there are any, and tiles where they are wanted."""
-    known = x.dtype in (torch.bfloat16, torch.float32) and x.device.type == "cpu"
-    library = kernels() if known else None
-    return None if library is None or (tiles and not library.s2s_half()) else library
-
-
 def _losses(vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoothing: float) -> Losses:
-    library = _kernels_for(vectors, tiles=False)
+    library = kernels_for(vectors, tiles=False)
     if library is None or not target.size(0):
         return library_output.losses(vectors, weight, bias, target, smoothing)
     # The softmax adds the bias, which the product would write to all rows first.
@@ -79,7 +72,7 @@ def _losses(vectors: Tensor, weight: Tensor, bias: Tensor, target: Tensor, smoot
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    library = _kernels_for(a, tiles=True)
+    library = kernels_for(a, tiles=True)
     return library_output.product(a, b) if library is None else dense.product(library, a, b)
 
 
@@ -89,7 +82,7 @@ def _of_vectors(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _by_rows(a: Tensor, b: Tensor) -> Tensor:
-    library = _kernels_for(a, tiles=True)
+    library = kernels_for(a, tiles=True)
     return library_output.by_rows(a, b) if library is None else dense.product(library, a.t(), b)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from s2scli.model.rnn import library_lstm
-from s2scli.native.bindings import address, kernels
+from s2scli.native.bindings import address, kernels_for
 from s2scli.native.dense import SIDE, in_panels, product
 from s2scli.native.team import team
 
@@ -145,9 +145,8 @@ class _LSTM(torch.autograd.Function):
 
 def lstm(x: Tensor, hidden: Tensor, cell: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """An `LSTMKernel`: that of our own where it is built and the processor has tiles, else torch's."""
-    known = x.dtype in (torch.bfloat16, torch.float32) and x.device.type == "cpu"
-    library = kernels() if known else None
-    if library is None or not library.s2s_half() or hidden.size(1) % SIDE:
+    library = kernels_for(x, tiles=True)
+    if library is None or hidden.size(1) % SIDE:
         return library_lstm(x, hidden, cell, weights)
     output: Tensor = _LSTM.apply(library, x, hidden, cell, *weights)  # type: ignore[no-untyped-call]
     return output
