@@ -3,7 +3,7 @@
    Of a `whole` product, in fp32, each number is for the tiles the sum of two in bf16. Both factors are laid out for
    them, so many inputs at a time that they stay in the cache: in panels of 32 rows of the left one and of 32 columns of
    the right one, each panel as parts of 32 inputs. A part is a tile for each half of the panel, whole two of them: the
-   numbers and what they leave. */
+   numbers and what they leave. Rows in bf16 that are in panels of 32 inputs already are read where they lie. */
 
 #include "team.h"
 #include "tiles.h"
@@ -49,6 +49,11 @@ ALWAYS int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 ALWAYS int64_t block_of(const int whole) { return PANEL / SIDE / (1 + whole); }
 
 ALWAYS int64_t part_of(const int whole) { return 2 * TILE * (1 + whole); }
+
+/* Panels of rows of which all parts are tiles where they lie. */
+ALWAYS int64_t ready(const struct factor *f, const int whole) {
+    return !whole && f->deep == 1 && f->next == DEEP ? f->length / SIDE : 0;
+}
 
 ALWAYS __mmask16 first_of(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
 
@@ -118,7 +123,8 @@ ALWAYS void lay_tiles(const struct factor *f, int64_t first, int64_t input, int6
    pairs of inputs of columns below each other: if they lie in memory otherwise, they are turned. */
 ALWAYS void lay_as(const struct factor *f, int64_t input, int64_t inputs, int rows, int threads, int me,
                    const int along, const int whole) {
-    const int64_t all = panels(f), from = all * me / threads, own = all * (me + 1) / threads - from;
+    const int64_t lying = rows ? ready(f, whole) : 0, all = panels(f) - lying;
+    const int64_t from = lying + all * me / threads, own = lying + all * (me + 1) / threads - from;
     const int64_t parts = (least(inputs - input, block_of(whole)) + DEEP - 1) / DEEP;
     for (int64_t i = 0; i < own * parts; i++) { /* in the order of memory: part by part of a panel, or panel by panel */
         const int64_t panel = from + (along ? i / parts : i % own), part = along ? i % parts : i / own;
@@ -178,6 +184,11 @@ ALWAYS void finish(const struct product *p, const float *sums, int64_t row, int6
 /* 32 rows times 32 columns, onto what is there of the inputs before. */
 ALWAYS void multiply_panels(const struct product *p, int64_t row, int64_t column, int64_t input, const int whole) {
     const uint16_t *x = p->left.laid + row / SIDE * PANEL, *w = p->right.laid + column / SIDE * PANEL;
+    int64_t next = part_of(whole); /* from a part of the rows to the next */
+    if (row / SIDE < ready(&p->left, whole)) {
+        next = p->left.aside;
+        x = (const uint16_t *)p->left.x + input / DEEP * next + row * p->left.next;
+    }
     const int64_t end = least(input + block_of(whole), p->inputs);
     float here[SUMS] __attribute__((aligned(64))), *sums = here;
     if (p->sums) sums = p->sums + (row / SIDE * panels(&p->right) + column / SIDE) * SUMS;
@@ -198,7 +209,7 @@ ALWAYS void multiply_panels(const struct product *p, int64_t row, int64_t column
         __builtin_prefetch(to, 1);
         if (whole) __builtin_prefetch(to + 64, 1);
     }
-    for (int64_t k = input; k < end; k += DEEP, x += part_of(whole), w += part_of(whole))
+    for (int64_t k = input; k < end; k += DEEP, x += next, w += part_of(whole))
         if (whole)
             times_whole(x, x + 2 * TILE, TILE, w, 1);
         else
