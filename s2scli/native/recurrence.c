@@ -66,11 +66,6 @@ static void shape_tiles(struct pairs p) {
     load_shapes(&ours);
 }
 
-/* Of what there are sums: a step, and the first of 16 or 32 units. */
-struct block {
-    int64_t step, unit;
-};
-
 /* The place of a column of a row, of so many rows. */
 ALWAYS int64_t in_panels(int64_t rows, int64_t row, int64_t column) {
     return (column / SIDE * rows + row) * SIDE + column % SIDE;
@@ -81,13 +76,16 @@ ALWAYS int64_t laid_step(const struct recurrence *r, int64_t inputs, const int w
     return inputs * r->rows * (1 + whole);
 }
 
-/* 16 numbers of a row for the tiles, from a column on. */
-ALWAYS void lay(const struct recurrence *r, int64_t step, int64_t inputs, int64_t row, int64_t column, vf x,
-                const int whole) {
+/* What tiles read of a step from a column on; whole, the second panel follows. */
+ALWAYS uint16_t *laid_at(const struct recurrence *r, int64_t step, int64_t inputs, int64_t row, int64_t column,
+                         const int whole) {
     const int64_t panel = column / SIDE * (1 + whole);
-    uint16_t *to = r->laid + (step & 1) * laid_step(r, inputs, whole) + (panel * r->rows + row) * SIDE + column % SIDE;
+    return r->laid + (step & 1) * laid_step(r, inputs, whole) + (panel * r->rows + row) * SIDE + column % SIDE;
+}
+
+ALWAYS void lay(uint16_t *to, int64_t second, vf x, const int whole) {
     put(to, 0, 1, x);
-    if (whole) put(to, r->rows * SIDE, 1, rest(x));
+    if (whole) put(to, second, 1, rest(x));
 }
 
 /* Weights of 16 units and two gates, [input / 32] tiles of each by turns. */
@@ -172,47 +170,74 @@ static void divide(int64_t units, int threads, int me, int64_t *from, int64_t *t
     *to = blocks * (me + 1) / threads * 32;
 }
 
-/* c = σ(f) c + σ(i) tanh(g), h = σ(o) tanh(c). */
-ALWAYS void gates_of(const struct recurrence *r, struct block b, int64_t row, const float *sums, const int whole) {
-    const int64_t h = r->units, all = r->steps * r->rows, place = b.step * r->rows + row;
-    const int64_t gate = in_panels(all, place, b.unit), other = h * all; /* from a gate to that of another kind */
-    float *cell = r->cell + in_panels(all + r->rows, place, b.unit);
-    const vf i = sigmoid(load(sums) + get(r->gates, gate, !whole), whole);
-    const vf f = sigmoid(load(sums + 16) + get(r->gates, gate + other, !whole), whole);
-    const vf g = tanh_of(load(sums + 32) + get(r->gates, gate + 2 * other, !whole));
-    const vf o = sigmoid(load(sums + 48) + get(r->gates, gate + 3 * other, !whole), whole);
-    const vf c = f * load(cell) + i * g, out = o * tanh_of(c);
-    put(r->gates, gate, !whole, i);
-    put(r->gates, gate + other, !whole, f);
-    put(r->gates, gate + 2 * other, !whole, g);
-    put(r->gates, gate + 3 * other, !whole, o);
-    store(cell + r->rows * SIDE, c);
-    put(r->hidden, (place + r->rows) * h + b.unit, !whole, out);
-    lay(r, b.step + 1, h, row, b.unit, out, whole);
+/* Of what there are sums: some rows of a step, and the first of 16 or 32 units. */
+struct block {
+    int64_t step, first, end, unit;
+};
+
+ALWAYS void *numbers(void *of, int64_t at, const int whole) { return (char *)of + at * (whole ? 4 : 2); }
+
+/* c = σ(f) c + σ(i) tanh(g), h = σ(o) tanh(c). First c of all rows: meanwhile none waits for the tanh of another. */
+ALWAYS void gates_of(const struct recurrence *r, struct block b, float *sums, const int whole) {
+    const int64_t h = r->units, rows = r->rows, all = r->steps * rows, place = b.step * rows + b.first;
+    const int64_t f = h * all, g = 2 * f, o = 3 * f, count = b.end - b.first; /* from a gate to that of another kind */
+    void *gates = numbers(r->gates, in_panels(all, place, b.unit), whole);
+    float *cell = r->cell + in_panels(all + rows, place, b.unit), *next = cell + rows * SIDE;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t at = i * SIDE;
+        float *raw = sums + i * PANEL;
+        const vf in = sigmoid(load(raw) + get(gates, at, !whole), whole);
+        const vf forget = sigmoid(load(raw + 16) + get(gates, at + f, !whole), whole);
+        const vf new = tanh_of(load(raw + 32) + get(gates, at + g, !whole));
+        const vf out = sigmoid(load(raw + 48) + get(gates, at + o, !whole), whole);
+        put(gates, at, !whole, in);
+        put(gates, at + f, !whole, forget);
+        put(gates, at + g, !whole, new);
+        put(gates, at + o, !whole, out);
+        store(next + at, forget * load(cell + at) + in * new);
+        store(raw, out);
+    }
+    void *hidden = numbers(r->hidden, (place + rows) * h + b.unit, whole);
+    uint16_t *laid = laid_at(r, b.step + 1, h, b.first, b.unit, whole);
+    for (int64_t i = 0; i < count; i++) {
+        const vf state = load(sums + i * PANEL) * tanh_of(load(next + i * SIDE));
+        put(hidden, i * h, !whole, state);
+        lay(laid + i * SIDE, rows * SIDE, state, whole);
+    }
 }
 
 /* The gradient of the four sums, from that of h (of the outer and of the next step) and of c. */
-ALWAYS void slopes_of(const struct recurrence *r, struct block b, int64_t row, const float *sums, const int whole) {
+ALWAYS void slopes_of(const struct recurrence *r, struct block b, float *sums, const int whole) {
+    const int64_t h = r->units, rows = r->rows, all = r->steps * rows, place = b.step * rows + b.first;
+    const int64_t count = b.end - b.first, other = h * all;
     for (int half = 0; half < 32; half += UNITS) {
-        const int64_t h = r->units, all = r->steps * r->rows, unit = b.unit + half, place = b.step * r->rows + row;
-        const int64_t gate = in_panels(all, place, unit), other = h * all;
-        const float *cell = r->cell + in_panels(all + r->rows, place, unit);
-        float *carried = r->carried + in_panels(r->rows, row, unit);
-        const vf i = get(r->gates, gate, !whole), f = get(r->gates, gate + other, !whole);
-        const vf g = get(r->gates, gate + 2 * other, !whole), o = get(r->gates, gate + 3 * other, !whole);
-        const vf bent = tanh_of(load(cell + r->rows * SIDE));
-        const vf dh = get(r->outer, place * h + unit, !whole) + load(sums + half);
-        const vf dc = load(carried) + dh * o * (1.0f - bent * bent);
-        const vf slope[4] = {dc * g * i * (1.0f - i), dc * load(cell) * f * (1.0f - f), dc * i * (1.0f - g * g),
-                             dh * bent * o * (1.0f - o)};
+        const int64_t unit = b.unit + half;
+        const float *cell = r->cell + in_panels(all + rows, place, unit), *next = cell + rows * SIDE;
+        const void *outer = numbers((void *)r->outer, place * h + unit, whole);
+        const void *gates = numbers(r->gates, in_panels(all, place, unit), whole);
+        void *slopes = numbers(r->slopes, in_panels(all, place, unit), whole);
+        float *carried = r->carried + in_panels(rows, b.first, unit), *raw = sums + half;
+        uint16_t *laid = laid_at(r, b.step, 4 * h, b.first, unit, whole);
+        vf bias[4];
+        for (int k = 0; k < 4; k++) bias[k] = load(r->bias + k * h + unit);
+        for (int64_t i = 0; i < count; i++) store(raw + 32 + i * PANEL, tanh_of(load(next + i * SIDE)));
+        for (int64_t i = 0; i < count; i++) {
+            const int64_t at = i * SIDE;
+            const vf in = get(gates, at, !whole), forget = get(gates, at + other, !whole);
+            const vf new = get(gates, at + 2 * other, !whole), out = get(gates, at + 3 * other, !whole);
+            const vf bent = load(raw + 32 + i * PANEL), dh = get(outer, i * h, !whole) + load(raw + i * PANEL);
+            const vf dc = load(carried + at) + dh * out * (1.0f - bent * bent);
+            const vf slope[4] = {dc * new * in * (1.0f - in), dc * load(cell + at) * forget * (1.0f - forget),
+                                 dc * in * (1.0f - new * new), dh * bent * out * (1.0f - out)};
 #pragma GCC unroll 4
-        for (int k = 0; k < 4; k++) {
-            float *bias = r->bias + k * h + unit;
-            store(bias, load(bias) + slope[k]);
-            put(r->slopes, gate + k * other, !whole, slope[k]);
-            if (whole) lay(r, b.step, 4 * h, row, k * h + unit, slope[k], 1);
+            for (int k = 0; k < 4; k++) {
+                bias[k] += slope[k];
+                put(slopes, at + k * other, !whole, slope[k]);
+                if (whole) lay(laid + k * h * rows * 2 + at, rows * SIDE, slope[k], 1);
+            }
+            store(carried + at, dc * forget);
         }
-        store(carried, dc * f);
+        for (int k = 0; k < 4; k++) store(r->bias + k * h + unit, bias[k]);
     }
 }
 
@@ -234,11 +259,10 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
         pack_forward(r, from, to, whole);
     for (int64_t row = 0; !back && row < r->rows; row++)
         for (int64_t unit = from; unit < to; unit += UNITS)
-            lay(r, 0, h, row, unit, get(r->hidden, row * h + unit, !whole), whole);
+            lay(laid_at(r, 0, h, row, unit, whole), r->rows * SIDE, get(r->hidden, row * h + unit, !whole), whole);
     meet(s->team, threads);
     store_shapes(&others);
     shape_tiles(p);
-    memset(raw, 0, sizeof raw); /* after the last step there is nothing to go back from */
     for (int64_t i = 0; i < r->steps; i++) {
         const int64_t step = back ? r->steps - 1 - i : i, before = back ? step + 1 : step;
         int64_t item;
@@ -246,21 +270,21 @@ ALWAYS void all_steps(struct shared *s, const int back, const int whole) {
             const int64_t unit = item * wide;
             for (int64_t pair = 0; pair < p.count; pair++) {
                 const int64_t first = pair * p.high, end = r->rows - first < p.high ? r->rows : first + p.high;
-                const struct block block = {step, unit};
+                const struct block block = {step, first, end, unit};
                 const uint16_t *w = r->packed + unit * 4 * h * (1 + whole), *x = r->laid;
                 if (slopes)
                     x = (const uint16_t *)r->slopes + (before * r->rows + first) * SIDE;
                 else
                     x += (before & 1) * laid_step(r, inputs, whole) + first * SIDE;
-                if (!back || i) multiply_pair(p, x, inputs, next, w, raw, whole);
+                if (back && !i) /* after the last step there is nothing to go back from */
+                    memset(raw, 0, sizeof raw);
+                else
+                    multiply_pair(p, x, inputs, next, w, raw, whole);
                 if (!back) multiply_pair(p, x, inputs, next, w + 2 * UNITS * h * (1 + whole), raw + 32, whole);
-                for (int64_t row = first; row < end; row++) {
-                    const float *sums = raw + (row - first) * PANEL;
-                    if (back)
-                        slopes_of(r, block, row, sums, whole);
-                    else
-                        gates_of(r, block, row, sums, whole);
-                }
+                if (back)
+                    slopes_of(r, block, raw, whole);
+                else
+                    gates_of(r, block, raw, whole);
             }
         }
         meet(s->team, threads);
