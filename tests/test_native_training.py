@@ -137,6 +137,16 @@ def test_a_product_does_not_depend_on_the_number_of_threads_or_rows(
 
 @pytest.mark.parametrize("kernels", TILES)
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
+def test_a_product_reads_nothing_beside_its_factors(number: torch.dtype, kernels: CDLL) -> None:
+    around = torch.full((64, 32), math.nan, dtype=number)
+    around[:, :20] = 1.0
+    b = torch.ones(20, 48, dtype=number)
+    assert (dense.product(kernels, around[:, :20], b) == 20).all()
+    assert (dense.product(kernels, b.t(), around[:20, :20]) == 20).all()
+
+
+@pytest.mark.parametrize("kernels", TILES)
+@pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("rows", "inputs", "columns"), [(5, 64, 96), (70, 1056, 64), (33, 32, 32)])
 def test_a_product_is_the_same_in_panels(
     rows: int, inputs: int, columns: int, number: torch.dtype, kernels: CDLL
@@ -172,7 +182,7 @@ def test_a_linear_layer_is_that_of_torch(biased: bool, monkeypatch: pytest.Monke
     found = []
     for kernel, number in ((torch.nn.functional.linear, torch.float32), (native.linear, torch.bfloat16)):
         torch.manual_seed(1)
-        drawn = torch.randn(7, 5, 96).transpose(0, 1), torch.randn(40, 96), torch.randn(40)
+        drawn = torch.randn(70, 5, 96).transpose(0, 1), torch.randn(40, 96), torch.randn(40)
         given = [x.to(torch.bfloat16).to(number).requires_grad_() for x in drawn[: 3 if biased else 2]]
         output = kernel(*given, *([] if biased else [None]))
         outer = torch.randn(output.shape).to(torch.bfloat16).to(number)

@@ -51,8 +51,8 @@ ALWAYS int64_t block_of(const int whole) { return PANEL / SIDE / (1 + whole); }
 ALWAYS int64_t part_of(const int whole) { return 2 * TILE * (1 + whole); }
 
 /* Panels of rows of which all parts are tiles where they lie. */
-ALWAYS int64_t ready(const struct factor *f, const int whole) {
-    return !whole && f->deep == 1 && f->next == DEEP ? f->length / SIDE : 0;
+ALWAYS int64_t ready(const struct factor *f, int64_t inputs, const int whole) {
+    return !whole && f->deep == 1 && f->next == DEEP && inputs % DEEP == 0 ? f->length / SIDE : 0;
 }
 
 ALWAYS __mmask16 first_of(int64_t count) { return count >= 16 ? 0xffff : count <= 0 ? 0 : (1 << count) - 1; }
@@ -123,7 +123,7 @@ ALWAYS void lay_tiles(const struct factor *f, int64_t first, int64_t input, int6
    pairs of inputs of columns below each other: if they lie in memory otherwise, they are turned. */
 ALWAYS void lay_as(const struct factor *f, int64_t input, int64_t inputs, int rows, int threads, int me,
                    const int along, const int whole) {
-    const int64_t lying = rows ? ready(f, whole) : 0, all = panels(f) - lying;
+    const int64_t lying = rows ? ready(f, inputs, whole) : 0, all = panels(f) - lying;
     const int64_t from = lying + all * me / threads, own = lying + all * (me + 1) / threads - from;
     const int64_t parts = (least(inputs - input, block_of(whole)) + DEEP - 1) / DEEP;
     for (int64_t i = 0; i < own * parts; i++) { /* in the order of memory: part by part of a panel, or panel by panel */
@@ -185,7 +185,7 @@ ALWAYS void finish(const struct product *p, const float *sums, int64_t row, int6
 ALWAYS void multiply_panels(const struct product *p, int64_t row, int64_t column, int64_t input, const int whole) {
     const uint16_t *x = p->left.laid + row / SIDE * PANEL, *w = p->right.laid + column / SIDE * PANEL;
     int64_t next = part_of(whole); /* from a part of the rows to the next */
-    if (row / SIDE < ready(&p->left, whole)) {
+    if (row / SIDE < ready(&p->left, p->inputs, whole)) {
         next = p->left.aside;
         x = (const uint16_t *)p->left.x + input / DEEP * next + row * p->left.next;
     }

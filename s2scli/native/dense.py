@@ -16,6 +16,8 @@ SIDE = 32
 """Rows or columns of a panel."""
 BLOCK = 1024
 """Inputs laid out at a time in bf16, in fp32 half as many."""
+_FEWEST = 256
+"""Rows from which on a linear layer is faster by a product of our own."""
 
 
 class _Factor(Structure):
@@ -63,7 +65,7 @@ def product(
     factors = _factor(a), _factor(b.t())  # now the numbers of an output's inputs are a row of either
     left, right = (factor for factor, *_ in factors)
     rows, columns, inputs = left.length, right.length, b.size(0)
-    assert b.dtype == a.dtype and a.numel() == rows * inputs
+    assert b.dtype == a.dtype and a.numel() == rows * inputs and not (panels and columns % SIDE)
     whole = a.dtype == torch.float32
     out = a.new_empty(columns // SIDE, rows, SIDE) if panels else a.new_empty(rows, columns)
     added = None if bias is None else bias.float()
@@ -90,9 +92,10 @@ def _factor(x: Tensor) -> tuple[_Factor, Tensor, Tensor]:
         if 1 not in x.stride():
             x = x.contiguous()
         (after, deep), aside = x.stride(), SIDE
-    elif x.stride(2) == 1:
+    elif x.stride(2) == 1 and x.size(2) == SIDE:
         after, aside, deep = x.stride()
     else:
+        assert x.stride(1) == 1 and x.size(1) == SIDE
         length *= SIDE
         aside, after, deep = x.stride()
     laid = torch.empty(_filled(length), BLOCK, dtype=torch.bfloat16)
@@ -110,34 +113,37 @@ def _filled(length: int) -> int:
 
 
 class _Linear(torch.autograd.Function):
+    """x (N, k) to (N, m)."""
+
     @staticmethod
     def forward(ctx: Any, library: CDLL, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        flat = x.reshape(-1, x.size(-1))
-        ctx.save_for_backward(flat, weight)
-        ctx.library, ctx.shape, ctx.biased = library, x.shape, bias is not None
-        return product(library, flat, weight.t(), bias).view(*x.shape[:-1], weight.size(0))
+        ctx.save_for_backward(x, weight)
+        ctx.library = library
+        return product(library, x, weight.t(), bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        flat, weight = ctx.saved_tensors
-        slopes = outer[0].reshape(-1, weight.size(0))
+        x, weight = ctx.saved_tensors
+        _, of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             None,
-            product(ctx.library, slopes, weight).view(ctx.shape) if ctx.needs_input_grad[1] else None,
-            product(ctx.library, slopes.t(), flat),
-            slopes.sum(0) if ctx.biased else None,
+            product(ctx.library, outer[0], weight) if of_x else None,
+            product(ctx.library, outer[0].t(), x) if of_weight else None,
+            outer[0].sum(0) if of_bias else None,
         )
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A `LinearKernel`: in bf16 that of our own where there are tiles and a gradient is wanted, else torch's.
 
-    In fp32 what tiles make would be off by half as much again as with the LSTM's products alone.
+    In fp32 what tiles make would be off by half as much again as with the LSTM's products alone. With few
+    rows laying out the weights takes too long.
     """
     wanted = x.dtype == weight.dtype == torch.bfloat16 and torch.is_grad_enabled()
-    library = kernels_for(x, tiles=True) if wanted else None
+    many = x.numel() >= _FEWEST * weight.size(1)
+    library = kernels_for(x, tiles=True) if wanted and many else None
     if library is None:
         return torch.nn.functional.linear(x, weight, bias)
-    result: Tensor = _Linear.apply(library, x, weight, bias)  # type: ignore[no-untyped-call]
-    return result
+    flat: Tensor = _Linear.apply(library, x.flatten(0, -2), weight, bias)  # type: ignore[no-untyped-call]
+    return flat.view(*x.shape[:-1], -1)

@@ -217,7 +217,7 @@ ALWAYS void slopes_of(const struct recurrence *r, struct block b, float *sums, c
         const void *gates = numbers(r->gates, in_panels(all, place, unit), whole);
         void *slopes = numbers(r->slopes, in_panels(all, place, unit), whole);
         float *carried = r->carried + in_panels(rows, b.first, unit), *raw = sums + half;
-        uint16_t *laid = laid_at(r, b.step, 4 * h, b.first, unit, whole);
+        uint16_t *laid = whole ? laid_at(r, b.step, 4 * h, b.first, unit, whole) : NULL;
         vf bias[4];
         for (int k = 0; k < 4; k++) bias[k] = load(r->bias + k * h + unit);
         for (int64_t i = 0; i < count; i++) store(raw + 32 + i * PANEL, tanh_of(load(next + i * SIDE)));

@@ -111,12 +111,13 @@ ALWAYS unsigned above(vf a, vf b) {
 ALWAYS float sum(vf x) {
 #if defined(__AVX512F__)
     return _mm512_reduce_add_ps((__m512)x);
-#endif
+#else
     float lane[LANES];
     store(lane, x);
     for (int half = LANES / 2; half; half /= 2)
         for (int i = 0; i < half; i++) lane[i] += lane[i + half];
     return lane[0];
+#endif
 }
 
 ALWAYS float maximum(vf x) {
