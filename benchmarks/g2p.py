@@ -3,7 +3,7 @@
     python benchmarks/g2p.py --corpus FOLDER --work g2p-work
     python benchmarks/g2p.py --corpus FOLDER --work g2p-work --yoyodyne VENV --speed
 
-FOLDER holds the tables XXX_train.tsv, XXX_dev.tsv and XXX_test.tsv of each language XXX: a word, a tab, and
+FOLDER holds three tables of each language, as fre_train.tsv, fre_dev.tsv and fre_test.tsv: a word, a tab, and
 its phonemes with spaces between (those of SIGMORPHON 2020, task 1). VENV is a virtual environment with
 yoyodyne; without it, this project is measured alone. What is measured, and how:
 

@@ -187,7 +187,9 @@ def test_a_linear_layer_is_that_of_torch(biased: bool, monkeypatch: pytest.Monke
         output = kernel(*given, *([] if biased else [None]))
         outer = torch.randn(output.shape).to(torch.bfloat16).to(number)
         found.append([output.detach(), *torch.autograd.grad(output, given, outer)])
-    assert len(calls) == 3
+    few = [x[:3] if x.dim() == 3 else x for x in given]
+    native.linear(*few, *([] if biased else [None])).sum().backward()
+    assert len(calls) == 3  # of many rows; few are left to torch
     for exact, same in zip(*found, strict=True):
         assert same.shape == exact.shape and same.dtype == torch.bfloat16
         assert float((same.float() - exact).norm() / exact.norm()) < 0.01

@@ -42,7 +42,7 @@ class Tables:
 
     @classmethod
     def of(cls, corpus: Path, language: str) -> Self:
-        """The files XXX_train.tsv, XXX_dev.tsv and XXX_test.tsv; ends the program if one is missing."""
+        """The tables fre_train.tsv, fre_dev.tsv and fre_test.tsv, say; ends the program if one is missing."""
         paths = [corpus / f"{language}_{name}.tsv" for name in ("train", "dev", "test")]
         for path in paths:
             if not path.is_file():

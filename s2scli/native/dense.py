@@ -118,7 +118,7 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, library: CDLL, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.library = library
+        ctx.kernels = library
         return product(library, x, weight.t(), bias)
 
     @staticmethod
@@ -128,8 +128,8 @@ class _Linear(torch.autograd.Function):
         _, of_x, of_weight, of_bias = ctx.needs_input_grad
         return (
             None,
-            product(ctx.library, outer[0], weight) if of_x else None,
-            product(ctx.library, outer[0].t(), x) if of_weight else None,
+            product(ctx.kernels, outer[0], weight) if of_x else None,
+            product(ctx.kernels, outer[0].t(), x) if of_weight else None,
             outer[0].sum(0) if of_bias else None,
         )
 

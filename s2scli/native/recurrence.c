@@ -175,7 +175,8 @@ struct block {
     int64_t step, first, end, unit;
 };
 
-ALWAYS void *numbers(void *of, int64_t at, const int whole) { return (char *)of + at * (whole ? 4 : 2); }
+/* Where a number of either format is. */
+ALWAYS void *numbers(const void *of, int64_t at, const int whole) { return (char *)of + at * (whole ? 4 : 2); }
 
 /* c = σ(f) c + σ(i) tanh(g), h = σ(o) tanh(c). First c of all rows: meanwhile none waits for the tanh of another. */
 ALWAYS void gates_of(const struct recurrence *r, struct block b, float *sums, const int whole) {
@@ -213,7 +214,7 @@ ALWAYS void slopes_of(const struct recurrence *r, struct block b, float *sums, c
     for (int half = 0; half < 32; half += UNITS) {
         const int64_t unit = b.unit + half;
         const float *cell = r->cell + in_panels(all + rows, place, unit), *next = cell + rows * SIDE;
-        const void *outer = numbers((void *)r->outer, place * h + unit, whole);
+        const void *outer = numbers(r->outer, place * h + unit, whole);
         const void *gates = numbers(r->gates, in_panels(all, place, unit), whole);
         void *slopes = numbers(r->slopes, in_panels(all, place, unit), whole);
         float *carried = r->carried + in_panels(rows, b.first, unit), *raw = sums + half;
