@@ -37,7 +37,8 @@ class Optimizer:
     Attributes:
         parameters: The model's.
         averaged: The model of averaged weights, if there is an average.
-        copies: For ``Seq2Seq.step_weights``: weights in the number format of a step, kept up to date.
+        copies: For ``Seq2Seq.step_weights``: weights in the number format of a step, kept up to date. Theirs
+            are the gradients then, as they are: each pass over all of them in fp32 would cost a percent.
         rate: The learning rate of the next update.
     """
 
@@ -60,7 +61,10 @@ class Optimizer:
         library = native.kernels() if alone and runtime.device.type == "cpu" else None
         self.copies: dict[str, Tensor] = {}
         if library is not None and runtime.dtype == torch.bfloat16:
-            self.copies = {n: torch.empty_like(p, dtype=runtime.dtype) for n, p in model.cast_weights()}
+            self.copies = {
+                name: torch.empty_like(weight, dtype=runtime.dtype).requires_grad_()
+                for name, weight in model.cast_weights()
+            }
         self._library = library
         self._kernel: Adam | None = None
         self._begin()
@@ -92,6 +96,15 @@ class Optimizer:
             moved.append(Moved(weight=parameter, **moments, average=average, copy=copies[parameter]))
         return moved
 
+    def add_up(self) -> None:
+        """Add the gradients of copies to those of their weights, in fp32: more will come before the step."""
+        for name, parameter in self._model.named_parameters():
+            copied = self.copies.get(name)
+            if copied is not None and copied.grad is not None:
+                found = copied.grad.float()
+                parameter.grad = found if parameter.grad is None else parameter.grad.add_(found)
+                copied.grad = None
+
     def step(self, done: int) -> Tensor:
         """Move the weights by their gradients, which are gone then.
 
@@ -111,8 +124,8 @@ class Optimizer:
             self._torch.step()
             if self.averaged is not None and keep is not None:
                 self._take_in(self.averaged, keep)
-        for parameter in self.parameters:
-            parameter.grad = None
+        for held in (*self.parameters, *self.copies.values()):
+            held.grad = None
         return norm
 
     def _keep(self, done: int) -> float | None:

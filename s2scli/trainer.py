@@ -133,6 +133,8 @@ class Trainer:
                 loss = self.step(batch.to(self.runtime.device), self.options.label_smoothing)
                 # What is exchanged is the mean over the processes, and the sum is wanted.
                 (loss.smoothed * self.peers.size / tokens).backward()
+            if len(batches) > 1:
+                self.optimizer.add_up()
             total += loss.plain
         return total, self.optimizer.step(self.position.step)
 

@@ -131,6 +131,8 @@ class Training:
                 weights = self.model.step_weights(self.number, self.optimizer.copies)
                 loss = torch.func.functional_call(self.model, weights, (batch(), 0.1), tie_weights=False)
                 loss.smoothed.backward()
+                if batches > 1:
+                    self.optimizer.add_up()
             self.optimizer.rate = 0.01 / (self.done + 1)
             self.optimizer.step(self.done)
             self.done += 1

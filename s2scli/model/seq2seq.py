@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from s2scli.config import PAD, UNK, ModelConfig
 from s2scli.model.attention import Memory
@@ -55,21 +53,6 @@ class SearchState:
         if sentences.numel() != memory.mask.size(0):  # the order of sentences never changes, they only leave
             memory = memory.select(sentences)
         return SearchState(memory=memory, decoder=self.decoder.select(rows), beam=hypotheses.size(1))
-
-
-class _Copies(torch.autograd.Function):
-    """Weights as their copies in another number format; all gradients arrive together, at the end."""
-
-    @staticmethod
-    def forward(ctx: Any, copies: Sequence[Tensor], *weights: Tensor) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        ctx.number = weights[0].dtype
-        return tuple(copy.detach() for copy in copies)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, *(None if gradient is None else gradient.to(ctx.number) for gradient in outer)
 
 
 class Seq2Seq(nn.Module):
@@ -185,11 +168,11 @@ class Seq2Seq(nn.Module):
     def cast_weights(self) -> Iterator[tuple[str, Tensor]]:
         """The weights that a training step computes with in its working precision.
 
-        Embeddings, relative positions and the output layer are not among them: their gradients add up
-        many tokens.
+        Embeddings, with an output layer that shares them, relative positions and the output's bias are not
+        among them: their gradients add up many tokens.
         """
         for name, parameter in self.named_parameters():
-            if not (name.startswith("output.") or "embedding" in name or ".positions." in name):
+            if not (name == "output.bias" or "embedding" in name or ".positions." in name):
                 yield name, parameter
 
     def step_weights(
@@ -202,19 +185,15 @@ class Seq2Seq(nn.Module):
 
         Args:
             dtype: The working precision.
-            copies: Weights that are at hand in it already.
+            copies: Weights that are at hand in it already; these get the gradient, in the working precision.
         """
         rate = self.config.recurrent_dropout if self.training else 0.0
         weights: dict[str, Tensor] = {}
-        copied: dict[str, Tensor] = {}
         for name, parameter in self.cast_weights():
             if rate and name.endswith("weight_hh"):
                 weights[name] = nn.functional.dropout(parameter, rate).to(dtype)
             elif copies and name in copies:
-                copied[name] = parameter
+                weights[name] = copies[name]
             else:
                 weights[name] = parameter.to(dtype)
-        if copies and copied:
-            views = _Copies.apply([copies[name] for name in copied], *copied.values())  # type: ignore[no-untyped-call]
-            weights |= dict(zip(copied, views, strict=True))
         return weights

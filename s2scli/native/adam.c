@@ -9,7 +9,8 @@
 
 struct weights {
     float *weight;
-    const float *gradient; /* NULL: there is none, and the weight stays as it is */
+    const void *gradient;  /* NULL: there is none, and the weight stays as it is */
+    int64_t half;          /* whether the gradient is in bf16 */
     float *first, *second; /* moments of the gradient */
     float *average;        /* or NULL */
     uint16_t *copy;        /* in bf16, or NULL */
@@ -40,6 +41,17 @@ ALWAYS const struct weights *find(const struct adam *a, int64_t chunk, int64_t *
     *from = (chunk - w->begin) * CHUNK;
     *count = w->count - *from < CHUNK ? w->count - *from : CHUNK;
     return w;
+}
+
+/* A chunk of the gradient in fp32: where it lies, or in the room for it. */
+static const float *gradient_of(const struct weights *w, int64_t from, int64_t count, float *restrict room) {
+    if (!w->half) return (const float *)w->gradient + from;
+    const uint16_t *restrict x = (const uint16_t *)w->gradient + from;
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t bits = (uint32_t)x[i] << 16;
+        memcpy(room + i, &bits, 4);
+    }
+    return room;
 }
 
 static float squares_of(const float *x, int64_t count) {
@@ -87,9 +99,10 @@ static void update(void *what) {
     const int threads = threads_of(s->team), me = number_in(s->team);
     int64_t chunk, from, count;
     double squares = 0;
+    float room[CHUNK];
     while ((chunk = take(&s->parts, a->chunks, 0, threads, me)) >= 0) {
         const struct weights *w = find(a, chunk, &from, &count);
-        a->squares[chunk] = w->gradient ? squares_of(w->gradient + from, count) : 0;
+        a->squares[chunk] = w->gradient ? squares_of(gradient_of(w, from, count, room), count) : 0;
     }
     meet(s->team, threads);
     for (int64_t i = 0; i < a->chunks; i++) squares += a->squares[i]; /* in one order, whoever made them */
@@ -98,7 +111,8 @@ static void update(void *what) {
     while ((chunk = take(&s->parts, a->chunks, 1, threads, me)) >= 0) {
         const struct weights *w = find(a, chunk, &from, &count);
         if (w->gradient)
-            move(a, shrunk, count, w->weight + from, w->gradient + from, w->first + from, w->second + from);
+            move(a, shrunk, count, w->weight + from, gradient_of(w, from, count, room), w->first + from,
+                 w->second + from);
         if (w->average) take_in(a->share, count, w->weight + from, w->average + from);
         if (w->copy) copy(count, w->weight + from, w->copy + from);
     }

@@ -17,7 +17,7 @@ CHUNK = 8192
 """Numbers that a thread takes on at a time, as in ``adam.c``."""
 
 # The columns of a table whose rows are ``struct weights``.
-_WEIGHT, _GRADIENT, _FIRST, _SECOND, _AVERAGE, _COPY, _COUNT, _BEGIN = range(8)
+_WEIGHT, _GRADIENT, _HALF, _FIRST, _SECOND, _AVERAGE, _COPY, _COUNT, _BEGIN = range(9)
 
 
 class _Adam(Structure):
@@ -47,7 +47,7 @@ class Moved:
     Attributes:
         first, second: The moments of its gradient.
         average: The moving one of its values, if it is wanted.
-        copy: In bf16, if it is wanted.
+        copy: In bf16, if it is wanted; may have the gradient, in bf16 too, in place of the weight.
     """
 
     weight: Tensor
@@ -55,6 +55,13 @@ class Moved:
     second: Tensor
     average: Tensor | None
     copy: Tensor | None
+
+    @property
+    def gradient(self) -> Tensor | None:
+        """That of the copy, or of the weight."""
+        grad = None if self.copy is None else self.copy.grad
+        grad = self.weight.grad if grad is None else grad
+        return None if grad is None else grad.contiguous()
 
 
 class Adam:
@@ -83,7 +90,7 @@ class Adam:
         counts = np.array([w.weight.numel() for w in weights], dtype=np.int64)
         chunks = -(-counts // CHUNK)
         self._averages = [address(w.average) or 0 for w in weights]
-        self._table = np.zeros((len(weights), 8), dtype=np.int64)
+        self._table = np.zeros((len(weights), 9), dtype=np.int64)
         self._table[:, _WEIGHT] = [w.weight.data_ptr() for w in weights]
         self._table[:, _FIRST] = [w.first.data_ptr() for w in weights]
         self._table[:, _SECOND] = [w.second.data_ptr() for w in weights]
@@ -104,10 +111,9 @@ class Adam:
         Returns:
             The norm that the gradient had.
         """
-        gradients = [
-            w.weight.grad if w.weight.grad is None else w.weight.grad.contiguous() for w in self._weights
-        ]
+        gradients = [w.gradient for w in self._weights]
         self._table[:, _GRADIENT] = [address(g) or 0 for g in gradients]
+        self._table[:, _HALF] = [g is not None and g.dtype == torch.bfloat16 for g in gradients]
         self._table[:, _AVERAGE] = 0 if keep is None else self._averages
         given = _Adam(
             all=self._table.ctypes.data,
