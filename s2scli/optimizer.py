@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2scli import checkpoint, native
 from s2scli.config import TrainOptions
@@ -60,21 +60,34 @@ class Optimizer:
         self.rate = 0.0
         library = native.kernels() if alone and runtime.device.type == "cpu" else None
         self.copies: dict[str, Tensor] = {}
+        self._leaves: dict[Tensor, list[Tensor]] = {weight: [] for weight in self.parameters}
         if library is not None and runtime.dtype == torch.bfloat16:
-            self.copies = {
-                name: torch.empty_like(weight, dtype=runtime.dtype).requires_grad_()
-                for name, weight in model.cast_weights()
-            }
+            self._copy(runtime.dtype)
         self._library = library
         self._kernel: Adam | None = None
         self._begin()
 
+    def _copy(self, number: torch.dtype) -> None:
+        """Make room for a copy of each weight, and for each of its names a leaf of autograd.
+
+        Embeddings have sparse gradients then: a batch looks up few of their rows, and to write all of them,
+        and add them to those of an output layer that shares them, took a twentieth of a small update.
+        """
+        for name, weight in self._model.cast_weights():
+            leaves = self._leaves[weight]
+            copied = leaves[0] if leaves else torch.empty_like(weight, dtype=number)
+            leaves.append(copied.detach().requires_grad_())
+            self.copies[name] = leaves[-1]
+        for module in self._model.modules():
+            if isinstance(module, nn.Embedding):
+                module.sparse = True
+
     @torch.no_grad()
     def _begin(self) -> None:
         """Let the copies, and the kernel, know the weights and the state that there are now."""
-        for name, parameter in self._model.cast_weights():
-            if name in self.copies:
-                self.copies[name].copy_(parameter)
+        for weight, leaves in self._leaves.items():
+            for copied in leaves[:1]:
+                copied.copy_(weight)
         if self._library is not None:
             given = self._torch.defaults
             betas, epsilon, decay = given["betas"], given["eps"], given["weight_decay"]
@@ -82,7 +95,6 @@ class Optimizer:
 
     def _moved(self) -> list[Moved]:
         """The weights with their moments, which are 0 at first, as torch's would be."""
-        copies = {parameter: self.copies.get(name) for name, parameter in self._model.named_parameters()}
         averages: list[Tensor | None] = [None] * len(self.parameters)
         if self.averaged is not None:
             averages = [*self.averaged.parameters()]
@@ -93,17 +105,19 @@ class Optimizer:
                 state["step"] = torch.tensor(0.0)
                 state["exp_avg"], state["exp_avg_sq"] = (torch.zeros_like(parameter) for _ in range(2))
             moments = {"first": state["exp_avg"], "second": state["exp_avg_sq"]}
-            moved.append(Moved(weight=parameter, **moments, average=average, copy=copies[parameter]))
+            leaves = self._leaves[parameter]
+            copied = leaves[0].detach() if leaves else None
+            moved.append(Moved(weight=parameter, **moments, average=average, copy=copied, leaves=leaves))
         return moved
 
     def add_up(self) -> None:
         """Add the gradients of copies to those of their weights, in fp32: more will come before the step."""
-        for name, parameter in self._model.named_parameters():
-            copied = self.copies.get(name)
-            if copied is not None and copied.grad is not None:
-                found = copied.grad.float()
-                parameter.grad = found if parameter.grad is None else parameter.grad.add_(found)
-                copied.grad = None
+        for weight, leaves in self._leaves.items():
+            for leaf in leaves:
+                if leaf.grad is not None:
+                    found = leaf.grad.float()
+                    weight.grad = found.to_dense() if weight.grad is None else weight.grad.add_(found)
+                    leaf.grad = None
 
     def step(self, done: int) -> Tensor:
         """Move the weights by their gradients, which are gone then.

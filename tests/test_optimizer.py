@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from ctypes import CDLL
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,39 @@ def test_the_kernel_does_not_depend_on_the_number_of_threads(kernels: CDLL) -> N
 
 
 @pytest.mark.parametrize("kernels", BUILDS)
+@pytest.mark.parametrize("shape", [(100, 90), (3, 2 * CHUNK + 5), (CHUNK, 1), (1, 7)])
+@pytest.mark.parametrize("lookups", [(), (40,), (0, 70)])
+@pytest.mark.parametrize("dense", [False, True])
+def test_gradients_of_copies_are_those_of_the_weight(
+    dense: bool, lookups: tuple[int, ...], shape: tuple[int, int], kernels: CDLL
+) -> None:
+    torch.manual_seed(0)
+    (part,) = moved([torch.randn(shape).requires_grad_()])
+    expected = Moved(
+        weight=part.weight.detach().clone(), first=part.first.clone(), second=part.second.clone()
+    )
+    assert part.copy is not None
+    leaves = [part.copy.detach().requires_grad_() for _ in range(1 + len(lookups))]
+    part = replace(part, leaves=leaves)
+    given: dict[str, Any] = {"betas": (0.9, 0.98), "epsilon": 1e-9, "decay": 0.1}
+    ours, plain = Adam(kernels, [part], **given), Adam(kernels, [expected], **given)
+    for n in range(3):
+        whole = torch.zeros(shape)
+        if dense:
+            leaves[0].grad = torch.randn(shape).bfloat16()
+            whole += leaves[0].grad
+        for leaf, count in zip(leaves[1:], lookups, strict=True):
+            where, rows = torch.randint(shape[0], (1, count)), torch.randn(count, shape[1]).bfloat16()
+            leaf.grad = torch.sparse_coo_tensor(where, rows, shape, check_invariants=True)
+            for at, row in zip(where[0], rows, strict=True):
+                whole[at] += row
+        expected.weight.grad = whole if dense or lookups else None
+        assert torch.equal(ours.step(n + 1, 0.01, 1.0, None), plain.step(n + 1, 0.01, 1.0, None))
+        assert torch.equal(part.weight, expected.weight)
+        assert torch.equal(part.weight.detach().bfloat16(), part.copy)
+
+
+@pytest.mark.parametrize("kernels", BUILDS)
 def test_a_weight_without_a_gradient_stays(kernels: CDLL) -> None:
     weights = drawn()
     before = weights[1].detach().clone()
@@ -119,7 +153,9 @@ class Training:
 
     def __init__(self, number: torch.dtype, *, kernels: bool = True, **options: Any) -> None:
         self.number, self.done = number, 0
-        self.model = make(hidden=32, embedding=16, recurrent_dropout=options.pop("recurrent_dropout", 0.0))
+        sizes = {"hidden": 32, "embedding": 16}
+        given = {name: options.pop(name) for name in ("recurrent_dropout", "tie") if name in options}
+        self.model = make(**sizes, **given)
         runtime = Runtime(device=torch.device("cpu"), dtype=number, kind="fp32")
         self.optimizer = Optimizer(self.model, TrainOptions(**options), runtime, alone=kernels)
 
@@ -168,6 +204,8 @@ needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="the kernels
         {"average": "none", "optimizer": "adam"},
         {"clip_norm": 0.1, "recurrent_dropout": 0.3},
         {"clip_norm": 0.0},
+        {"tie": "target"},
+        {"tie": "none", "clip_norm": 0.1},
     ],
 )
 @pytest.mark.parametrize("batches", [1, 2])

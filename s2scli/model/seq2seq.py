@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from s2scli.config import PAD, UNK, ModelConfig
-from s2scli.model.attention import Memory
+from s2scli.model.attention import Memory, RelativePositions
 from s2scli.model.batch import Batch
 from s2scli.model.decoder import Decoder, DecoderState
 from s2scli.model.encoder import Encoded, Encoder
@@ -106,7 +106,8 @@ class Seq2Seq(nn.Module):
 
     def _embed(self, ids: Tensor, embedding: nn.Embedding) -> Tensor:
         """Embeddings (…, e) of ids, in the working precision, whole words dropped in training."""
-        embedded = nn.functional.embedding(ids, embedding.weight, PAD).to(self.decoder.combine.weight.dtype)
+        embedded = nn.functional.embedding(ids, embedding.weight, PAD, sparse=embedding.sparse)
+        embedded = embedded.to(self.decoder.combine.weight.dtype)
         if self.training and self.config.word_dropout:
             keep = torch.ones_like(embedded[..., :1])
             embedded = embedded * nn.functional.dropout(keep, self.config.word_dropout)
@@ -166,14 +167,14 @@ class Seq2Seq(nn.Module):
         )
 
     def cast_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights that a training step computes with in its working precision.
+        """The weights that a training step computes with in its working precision, by each of their names.
 
-        Embeddings, with an output layer that shares them, relative positions and the output's bias are not
-        among them: their gradients add up many tokens.
+        Relative positions and the output's bias are not among them: their gradients add up many tokens.
         """
-        for name, parameter in self.named_parameters():
-            if not (name == "output.bias" or "embedding" in name or ".positions." in name):
-                yield name, parameter
+        for prefix, module in self.named_modules():
+            for name, parameter in module.named_parameters(prefix, recurse=False):
+                if name != "output.bias" and not isinstance(module, RelativePositions):
+                    yield name, parameter
 
     def step_weights(
         self, dtype: torch.dtype, copies: Mapping[str, Tensor] | None = None
@@ -181,19 +182,21 @@ class Seq2Seq(nn.Module):
         """The weights that one training step computes with.
 
         They are those of ``cast_weights``, cast once a step instead of at each use, with some recurrent
-        weights dropped (Merity et al. 2018, section 2).
+        weights dropped (Merity et al. 2018, section 2). Embeddings are not cast but as rows that were
+        looked up, and where they are shared: their gradients add up, in fp32.
 
         Args:
             dtype: The working precision.
             copies: Weights that are at hand in it already; these get the gradient, in the working precision.
         """
         rate = self.config.recurrent_dropout if self.training else 0.0
+        embeddings = self.encoder.embedding.weight, self.decoder.embedding.weight
         weights: dict[str, Tensor] = {}
         for name, parameter in self.cast_weights():
             if rate and name.endswith("weight_hh"):
                 weights[name] = nn.functional.dropout(parameter, rate).to(dtype)
             elif copies and name in copies:
                 weights[name] = copies[name]
-            else:
+            elif all(parameter is not embedding for embedding in embeddings):
                 weights[name] = parameter.to(dtype)
         return weights

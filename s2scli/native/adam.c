@@ -9,8 +9,12 @@
 
 struct weights {
     float *weight;
-    const void *gradient;  /* NULL: there is none, and the weight stays as it is */
+    const void *gradient;  /* NULL: there is none, and without any rows the weight stays as it is */
     int64_t half;          /* whether the gradient is in bf16 */
+    const uint16_t *rows;  /* (many, width) in bf16, */
+    const int64_t *where;  /* (many,): what rows of the weight they are added to, in ascending order, */
+    const int64_t *which;  /* (many,): and which of them that is */
+    int64_t many, width;
     float *first, *second; /* moments of the gradient */
     float *average;        /* or NULL */
     uint16_t *copy;        /* in bf16, or NULL */
@@ -43,14 +47,40 @@ ALWAYS const struct weights *find(const struct adam *a, int64_t chunk, int64_t *
     return w;
 }
 
+ALWAYS int moves(const struct weights *w) { return w->gradient || w->many; }
+
+ALWAYS float wide(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, 4);
+    return y;
+}
+
+/* Add the rows that lie in a chunk, as far as they do. */
+static void add_rows(const struct weights *w, int64_t from, int64_t count, float *restrict room) {
+    int64_t i = 0, end = w->many;
+    while (i < end) { /* the first one that does not end before it */
+        const int64_t middle = (i + end) / 2;
+        if ((w->where[middle] + 1) * w->width <= from)
+            i = middle + 1;
+        else
+            end = middle;
+    }
+    for (; i < w->many && w->where[i] * w->width < from + count; i++) {
+        const int64_t begin = w->where[i] * w->width - from; /* of the row, in the chunk */
+        const int64_t first = begin < 0 ? 0 : begin, last = begin + w->width < count ? begin + w->width : count;
+        const uint16_t *restrict row = w->rows + w->which[i] * w->width - begin;
+        for (int64_t j = first; j < last; j++) room[j] += wide(row[j]);
+    }
+}
+
 /* A chunk of the gradient in fp32: where it lies, or in the room for it. */
 static const float *gradient_of(const struct weights *w, int64_t from, int64_t count, float *restrict room) {
-    if (!w->half) return (const float *)w->gradient + from;
-    const uint16_t *restrict x = (const uint16_t *)w->gradient + from;
-    for (int64_t i = 0; i < count; i++) {
-        const uint32_t bits = (uint32_t)x[i] << 16;
-        memcpy(room + i, &bits, 4);
-    }
+    const uint16_t *restrict half = w->half ? (const uint16_t *)w->gradient + from : NULL;
+    const float *restrict whole = w->half || !w->gradient ? NULL : (const float *)w->gradient + from;
+    if (whole && !w->many) return whole;
+    for (int64_t i = 0; i < count; i++) room[i] = half ? wide(half[i]) : whole ? whole[i] : 0;
+    add_rows(w, from, count, room);
     return room;
 }
 
@@ -102,7 +132,7 @@ static void update(void *what) {
     float room[CHUNK];
     while ((chunk = take(&s->parts, a->chunks, 0, threads, me)) >= 0) {
         const struct weights *w = find(a, chunk, &from, &count);
-        a->squares[chunk] = w->gradient ? squares_of(gradient_of(w, from, count, room), count) : 0;
+        a->squares[chunk] = moves(w) ? squares_of(gradient_of(w, from, count, room), count) : 0;
     }
     meet(s->team, threads);
     for (int64_t i = 0; i < a->chunks; i++) squares += a->squares[i]; /* in one order, whoever made them */
@@ -110,7 +140,7 @@ static void update(void *what) {
     if (me == 0) a->norm = norm;
     while ((chunk = take(&s->parts, a->chunks, 1, threads, me)) >= 0) {
         const struct weights *w = find(a, chunk, &from, &count);
-        if (w->gradient)
+        if (moves(w))
             move(a, shrunk, count, w->weight + from, gradient_of(w, from, count, room), w->first + from,
                  w->second + from);
         if (w->average) take_in(a->share, count, w->weight + from, w->average + from);

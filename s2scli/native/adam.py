@@ -17,7 +17,8 @@ CHUNK = 8192
 """Numbers that a thread takes on at a time, as in ``adam.c``."""
 
 # The columns of a table whose rows are ``struct weights``.
-_WEIGHT, _GRADIENT, _HALF, _FIRST, _SECOND, _AVERAGE, _COPY, _COUNT, _BEGIN = range(9)
+_WEIGHT, _GRADIENT, _HALF, _ROWS, _WHERE, _WHICH, _MANY, _WIDTH = range(8)
+_FIRST, _SECOND, _AVERAGE, _COPY, _COUNT, _BEGIN, _COLUMNS = range(8, 15)
 
 
 class _Adam(Structure):
@@ -47,21 +48,36 @@ class Moved:
     Attributes:
         first, second: The moments of its gradient.
         average: The moving one of its values, if it is wanted.
-        copy: In bf16, if it is wanted; may have the gradient, in bf16 too, in place of the weight.
+        copy: In bf16, if it is wanted.
+        leaves: What lies in the copy's memory and was computed with: in place of the weight, they may have
+            gradients in bf16, that of an embedding's rows being sparse.
     """
 
     weight: Tensor
     first: Tensor
     second: Tensor
-    average: Tensor | None
-    copy: Tensor | None
+    average: Tensor | None = None
+    copy: Tensor | None = None
+    leaves: Sequence[Tensor] = ()
 
     @property
     def gradient(self) -> Tensor | None:
-        """That of the copy, or of the weight."""
-        grad = None if self.copy is None else self.copy.grad
-        grad = self.weight.grad if grad is None else grad
-        return None if grad is None else grad.contiguous()
+        """What there is of it but rows."""
+        found = [x.grad for x in (self.weight, *self.leaves) if x.grad is not None and not x.grad.is_sparse]
+        if len(found) > 1:
+            return torch.stack(found).sum(0, dtype=torch.float32)
+        return found[0].contiguous() if found else None
+
+    @property
+    def rows(self) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Rows (N, width), to what rows of the weight they are added, ascending, and which each is."""
+        found = [x.grad for x in self.leaves if x.grad is not None and x.grad.is_sparse]
+        if not found:
+            return None
+        # In one order, as sums depend on it.
+        where, which = torch.cat([x._indices()[0] for x in found]).sort(stable=True)
+        values = [x._values() for x in found]
+        return values[0].contiguous() if len(values) == 1 else torch.cat(values), where, which
 
 
 class Adam:
@@ -90,11 +106,12 @@ class Adam:
         counts = np.array([w.weight.numel() for w in weights], dtype=np.int64)
         chunks = -(-counts // CHUNK)
         self._averages = [address(w.average) or 0 for w in weights]
-        self._table = np.zeros((len(weights), 9), dtype=np.int64)
+        self._table = np.zeros((len(weights), _COLUMNS), dtype=np.int64)
         self._table[:, _WEIGHT] = [w.weight.data_ptr() for w in weights]
         self._table[:, _FIRST] = [w.first.data_ptr() for w in weights]
         self._table[:, _SECOND] = [w.second.data_ptr() for w in weights]
         self._table[:, _COPY] = [address(w.copy) or 0 for w in weights]
+        self._table[:, _WIDTH] = [w.weight.size(-1) for w in weights]
         self._table[:, _COUNT] = counts
         self._table[:, _BEGIN] = chunks.cumsum() - chunks
         self._squares = torch.empty(int(chunks.sum()))
@@ -114,6 +131,10 @@ class Adam:
         gradients = [w.gradient for w in self._weights]
         self._table[:, _GRADIENT] = [address(g) or 0 for g in gradients]
         self._table[:, _HALF] = [g is not None and g.dtype == torch.bfloat16 for g in gradients]
+        rows = [w.rows for w in self._weights]
+        for part, column in enumerate((_ROWS, _WHERE, _WHICH)):
+            self._table[:, column] = [0 if r is None else r[part].data_ptr() for r in rows]
+        self._table[:, _MANY] = [0 if r is None else r[1].numel() for r in rows]
         self._table[:, _AVERAGE] = 0 if keep is None else self._averages
         given = _Adam(
             all=self._table.ctypes.data,
