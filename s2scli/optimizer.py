@@ -68,10 +68,11 @@ class Optimizer:
         self._begin()
 
     def _copy(self, number: torch.dtype) -> None:
-        """Make room for a copy of each weight, and for each of its names a leaf of autograd.
+        """Make room for a copy of each of ``cast_weights``, and for each of its names a leaf of autograd.
 
         Embeddings have sparse gradients then: a batch looks up few of their rows, and to write all of them,
-        and add them to those of an output layer that shares them, took a twentieth of a small update.
+        and add them to those of an output layer that shares them, took a twentieth of a small update. The
+        optimiser adds rows in fp32; encoder and decoder with one embedding have theirs added by autograd.
         """
         for name, weight in self._model.cast_weights():
             leaves = self._leaves[weight]

@@ -70,7 +70,7 @@ class TrainingStep(nn.Module):
     def forward(self, batch: Batch, smoothing: float) -> Loss:
         """The loss, computed with ``Seq2Seq.step_weights``."""
         weights = self.model.step_weights(self.dtype, self.copies)
-        # None of them is tied to another, and looking for that takes a while.
+        # Each name of a shared weight may have a leaf of its own, so they are not to be tied again.
         loss: Loss = functional_call(self.model, weights, (batch, smoothing), tie_weights=False)
         return loss
 

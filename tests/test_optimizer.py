@@ -218,6 +218,33 @@ def test_a_model_moves_as_with_torch(
     assert_near(ours, torchs, close)
 
 
+@needs_kernels
+@pytest.mark.parametrize("tie", ["none", "target", "all"])
+def test_gradients_of_several_batches_add_up_in_fp32(tie: str) -> None:
+    training = Training(torch.bfloat16, tie=tie)
+    model, copies = training.model.train(), training.optimizer.copies
+    expected: dict[str, Tensor] = {}
+    for _ in range(3):
+        weights = model.step_weights(torch.bfloat16, copies)
+        torch.func.functional_call(model, weights, (batch(), 0.1), tie_weights=False).smoothed.backward()
+        for name, leaf in copies.items():
+            found = leaf.grad
+            assert found is not None and found.dtype == torch.bfloat16
+            assert found.is_sparse == ("embedding" in name)
+            gradient = found.float()
+            gradient = gradient.to_dense() if gradient.is_sparse else gradient
+            weight = model.get_parameter(name)
+            # By the first of its names, whose gradients come first.
+            first = next(one for one in copies if model.get_parameter(one) is weight)
+            expected[first] = expected[first] + gradient if first in expected else gradient.clone()
+        training.optimizer.add_up()
+        assert all(leaf.grad is None for leaf in copies.values())
+    for name, gradient in expected.items():
+        found = model.get_parameter(name).grad
+        assert found is not None
+        torch.testing.assert_close(found, gradient, atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("number", [torch.float32, torch.bfloat16])
 def test_a_restored_state_goes_on_as_before(number: torch.dtype, kernels: bool) -> None:

@@ -167,9 +167,9 @@ class Seq2Seq(nn.Module):
         )
 
     def cast_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """The weights that a training step computes with in its working precision, by each of their names.
+        """The weights that a training step computes with in its working precision, for each module.
 
-        Relative positions and the output's bias are not among them: their gradients add up many tokens.
+        Relative positions and the output's bias, which go to sums in fp32, are not among them.
         """
         for prefix, module in self.named_modules():
             for name, parameter in module.named_parameters(prefix, recurse=False):
@@ -182,8 +182,8 @@ class Seq2Seq(nn.Module):
         """The weights that one training step computes with.
 
         They are those of ``cast_weights``, cast once a step instead of at each use, with some recurrent
-        weights dropped (Merity et al. 2018, section 2). Embeddings are not cast but as rows that were
-        looked up, and where they are shared: their gradients add up, in fp32.
+        weights dropped (Merity et al. 2018, section 2). Without copies, embeddings are cast as rows that
+        were looked up, and by the output layer that shares them: so their gradients add up in fp32.
 
         Args:
             dtype: The working precision.

@@ -69,8 +69,8 @@ static void add_rows(const struct weights *w, int64_t from, int64_t count, float
     for (; i < w->many && w->where[i] * w->width < from + count; i++) {
         const int64_t begin = w->where[i] * w->width - from; /* of the row, in the chunk */
         const int64_t first = begin < 0 ? 0 : begin, last = begin + w->width < count ? begin + w->width : count;
-        const uint16_t *restrict row = w->rows + w->which[i] * w->width - begin;
-        for (int64_t j = first; j < last; j++) room[j] += wide(row[j]);
+        const uint16_t *restrict row = w->rows + w->which[i] * w->width;
+        for (int64_t j = first; j < last; j++) room[j] += wide(row[j - begin]);
     }
 }
 

@@ -62,10 +62,10 @@ class Moved:
 
     @property
     def gradient(self) -> Tensor | None:
-        """What there is of it but rows."""
+        """What there is of it but rows: of the weight, or of one leaf."""
+        assert self.weight.grad is None or not self.weight.grad.is_sparse
         found = [x.grad for x in (self.weight, *self.leaves) if x.grad is not None and not x.grad.is_sparse]
-        if len(found) > 1:
-            return torch.stack(found).sum(0, dtype=torch.float32)
+        assert len(found) <= 1
         return found[0].contiguous() if found else None
 
     @property
