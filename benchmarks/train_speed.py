@@ -16,9 +16,6 @@ What is measured, and how:
   reports lie in that half. The median of --repeats trainings is given, the least and the most in brackets.
 - The floor is what the products of the model allow at the machine's GEMM peak, measured in the same run
   (peers/train_floor.py), with input feeding for systems that have it, in the number format they compute in.
-  The peak is that of the best moment in some seconds at the beginning. Where neighbours take a part of the
-  machine, few moments are like that; so a second share is given, of what the same products reach on average
-  just before and after each training.
 - Memory is the resident set at the end of a training; waiting is the share of time without data at hand.
 
 --memory trains this project for so many minutes, validations included, and prints the resident set each
@@ -157,10 +154,7 @@ def measure(arguments: argparse.Namespace, tokens: Tokens, known: dict[str, Syst
             told = f"{repeat + 1}, {name}, {known[key].name}"
             try:
                 folder = arguments.work / name / key
-                before = train_floor.usual(place.threads)
                 run = train(known[key], SIZES[name], tokens, place, folder, arguments.seconds)
-                after = train_floor.usual(place.threads)
-                run["products"] = {kind: (before[kind] + after[kind]) / 2 for kind in before}
             except (TrainingError, OSError) as error:
                 log(f"{told} is left out from here on: {error}")
                 failed.add(key)

@@ -72,29 +72,14 @@ def best_time(work: Callable[[], object], seconds: float = 1.0) -> float:
     return best
 
 
-def mean_time(work: Callable[[], object], seconds: float = 1.0) -> float:
-    """The mean time of one call among as many as fit into ``seconds``."""
-    work()
-    calls, begun = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begun) < seconds or not calls:
-        work()
-        calls += 1
-    return spent / calls
-
-
 @torch.inference_mode()
-def gemm_peak(dtype: torch.dtype, measure: Callable[[Callable[[], object]], float] = best_time) -> float:
-    """Operations a second in square products of the best size, with torch's present threads.
-
-    Args:
-        dtype: The number format.
-        measure: How a call is timed; by default at the machine's best moment.
-    """
+def gemm_peak(dtype: torch.dtype) -> float:
+    """The machine's best operations a second in square products, with torch's present threads."""
     peak = 0.0
     for n in (1024, 1536, 2048):
         a, b = (torch.randn(n, n).to(dtype) for _ in range(2))
         into = torch.empty(n, n, dtype=dtype)
-        peak = max(peak, 2 * n**3 / measure(lambda a=a, b=b, into=into: torch.mm(a, b, out=into)))
+        peak = max(peak, 2 * n**3 / best_time(lambda a=a, b=b, into=into: torch.mm(a, b, out=into)))
     return peak
 
 
@@ -127,11 +112,11 @@ def shortlist_columns(model: Path, size: int, sources: Sequence[Sequence[int]], 
     return round(sum(len(shortlist.of(ids)[0]) for ids in batches) / len(batches))
 
 
-def peaks(threads: int, measure: Callable[[Callable[[], object]], float] = best_time) -> dict[str, float]:
+def peaks(threads: int) -> dict[str, float]:
     """GFLOP/s of products in each number format."""
     torch.set_num_threads(threads)
     formats = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    return {name: gemm_peak(dtype, measure) / 1e9 for name, dtype in formats.items()}
+    return {name: gemm_peak(dtype) / 1e9 for name, dtype in formats.items()}
 
 
 def limits(

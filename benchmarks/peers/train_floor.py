@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from peers.floor import best_time, mean_time, operations, peaks
+from peers.floor import best_time, operations, peaks
 from peers.train_systems import Size, Tokens
 
 from s2scli.config import Feed, ModelConfig
@@ -58,11 +58,6 @@ def optimiser_bytes(config: ModelConfig) -> int:
 def machine(threads: int) -> dict[str, float]:
     """What the machine can do: GFLOP/s of products in fp32 and bf16, and GB/s of copying ("copy")."""
     return peaks(threads) | {"copy": copy_bandwidth() / 1e9}  # peaks sets the number of threads
-
-
-def usual(threads: int) -> dict[str, float]:
-    """GFLOP/s of products in fp32 and bf16 as they are now, neighbours included: the mean of a second."""
-    return peaks(threads, mean_time)
 
 
 def floors(size: Size, tokens: Tokens, machine: dict[str, float]) -> dict[str, dict[str, float]]:

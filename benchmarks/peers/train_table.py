@@ -27,7 +27,7 @@ def report(results: Found, known: dict[str, System]) -> str:
         f"copying {machine['copy']:.1f} GB/s."
     ]
     for name, setting in results["settings"].items():
-        parts += [f"**{name}**", *told(name, setting["floor"], machine), speeds(setting, known, machine)]
+        parts += [f"**{name}**", *told(name, setting["floor"], machine), speeds(setting, known)]
     used = {key for setting in results["settings"].values() for key in setting["runs"]}
     notes = [f"- {known[key].name}: {known[key].note}." for key in known if key in used and known[key].note]
     parts += ["\n".join(notes)] * bool(notes)
@@ -52,32 +52,24 @@ def told(name: str, floors: Found, machine: dict[str, float]) -> list[str]:
     return [rows(lines), memory]
 
 
-def number(system: System) -> str:
-    """The number format in which a system computes here."""
-    return "bf16" if system.bf16 and has_fast_bf16(torch.device("cpu")) else "fp32"
+def limit(system: System, floors: Found) -> float:
+    """The floor for a system: in its number format, with input feeding if it has it."""
+    fast = system.bf16 and has_fast_bf16(torch.device("cpu"))
+    return float(floors["input" if system.feed else "none"]["bf16" if fast else "fp32"])
 
 
-def share(system: System, run: Found, floors: Found, gflops: Found) -> float:
-    """Of the floor: in the system's number format, with input feeding if it has it, at so many GFLOP/s."""
-    megaflop = floors["input" if system.feed else "none"]["megaflop"]
-    return float(run["tokens_per_second"] * megaflop / 1e3 / gflops[number(system)])
-
-
-def speeds(setting: Found, known: dict[str, System], machine: Found) -> str:
+def speeds(setting: Found, known: dict[str, System]) -> str:
     """One line a system."""
     rates = {
         key: summary([run["tokens_per_second"] for run in runs]) for key, runs in setting["runs"].items()
     }
     base = rates[BASE]["median"] if BASE in rates else None
-    head = ["system", "target tokens/s (least–most)", "share of the floor", "by products then"]
-    head += ["memory, MB", "waiting for data"]
+    head = ["system", "target tokens/s (least–most)", "share of the floor", "memory, MB", "waiting for data"]
     lines = [head]
     for key, runs in setting["runs"].items():
         system, rate = known[key], rates[key]
         cells = [f"{rate['median']:,.0f} ({rate['least']:,.0f}–{rate['most']:,.0f})"]
-        at_the_peak = [share(system, run, setting["floor"], machine) for run in runs]
-        then = [share(system, run, setting["floor"], run["products"]) for run in runs]
-        cells += [f"{statistics.median(shares):.0%}" for shares in (at_the_peak, then)]
+        cells += [f"{rate['median'] / limit(system, setting['floor']):.0%}"]
         cells += [f"{max(run['megabytes'] for run in runs):,.0f}"]
         # The others do not say how long they wait.
         cells += [
