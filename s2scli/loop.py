@@ -25,6 +25,25 @@ WORTH_TELLING = 30.0
 """Seconds to the end that are told beforehand."""
 CHECKPOINT_SECONDS = 600.0
 """A checkpoint is written at least this often, and at each validation."""
+_TRUSTED = 1.25
+"""How far above the lowest loss that of the model with the best accuracy may be.
+
+Beyond that it is surer than it should be, as it knows single strings by heart. What share of a few hundred
+lines it has right does not tell that from chance.
+"""
+
+
+def rank(metric: str, score: float, loss: float, lowest: float) -> tuple[bool, float, float]:
+    """What is larger for the better one of two models.
+
+    Args:
+        metric: What decides.
+        score: By this metric, the higher the better.
+        loss: On the development set.
+        lowest: That of any model so far.
+    """
+    # At first BLEU may be 0 for long: a lower loss is then better.
+    return metric != "acc" or loss <= _TRUSTED * lowest, score, -loss
 
 
 class Loop:
@@ -182,9 +201,11 @@ class Loop:
         position, metric = self.position, self.options.metric or "bleu"
         measured = {"bleu": result.bleu, "chrf": result.chrf, "acc": result.accuracy, "loss": -result.loss}
         score = measured[metric]
-        # At first BLEU may be 0 for long: a lower loss is then better.
-        before_that = (position.best_score, -(position.best_loss or 0.0))
-        best = before_that[0] is None or (score, -result.loss) > before_that
+        lowest = min(result.loss, result.loss if position.lowest_loss is None else position.lowest_loss)
+        position.lowest_loss = lowest
+        best = position.best_score is None or rank(metric, score, result.loss, lowest) > rank(
+            metric, position.best_score, position.best_loss or 0.0, lowest
+        )
         if best:
             position.best_score, position.best_loss = score, result.loss
             position.best_step, position.waited = position.step, 0

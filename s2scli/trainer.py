@@ -36,6 +36,9 @@ class Position:
     """Batches of the epoch already seen."""
     best_score: float | None = None
     best_loss: float | None = None
+    """Of the best model."""
+    lowest_loss: float | None = None
+    """Of any model."""
     best_step: int | None = None
     waited: int = 0
     """Validations since the best."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import shutil
@@ -715,3 +716,32 @@ def test_a_truncated_state_says_what_can_be_done(trained: Path, tmp_path: Path) 
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(S2SError, match="s2s train --force"):
         train(TrainOptions(run=run, resume=True, max_steps=400))
+
+
+def test_a_model_that_learns_by_heart_is_not_the_best_by_accuracy() -> None:
+    # The lowest loss was 0.1.
+    assert loop.rank("acc", 76.0, 0.126, 0.1) < loop.rank("acc", 74.0, 0.1, 0.1)
+    assert loop.rank("acc", 76.0, 0.124, 0.1) > loop.rank("acc", 74.0, 0.1, 0.1)
+    assert loop.rank("acc", 74.0, 0.1, 0.1) > loop.rank("acc", 74.0, 0.109, 0.1)
+    assert loop.rank("bleu", 76.0, 0.2, 0.1) > loop.rank("bleu", 74.0, 0.1, 0.1)
+
+
+def test_the_best_by_accuracy_gives_way_when_the_loss_falls_far_below_its_own(
+    prepared: Path, tmp_path: Path
+) -> None:
+    measured = [(2.0, 10.0), (1.0, 50.0), (0.5, 40.0), (0.54, 60.0), (0.9, 90.0), (0.63, 91.0)]
+    best, lowest, kept = measured[0], math.inf, []
+    for loss, score in measured:
+        lowest = min(loss, lowest)
+        better = loop.rank("acc", score, loss, lowest) > loop.rank("acc", best[1], best[0], lowest)
+        best = (loss, score) if better else best
+        kept.append(best)
+    assert kept == [*measured[:4], measured[3], measured[3]]
+    run = copy_run(prepared, tmp_path / "run")
+    events: list[Event] = []
+    diverging = {"learning_rate": 0.5, "warmup_steps": 0, "schedule": "constant", "average": "none"}
+    train(options(run, max_steps=24, validate_every=4, metric="acc", **diverging), events.append)
+    losses = [e.loss for e in events if isinstance(e, Validated)]
+    position = trainingstate.load_state(run / "state")[1]["position"]
+    assert len(losses) == 6
+    assert position["lowest_loss"] == min(losses) < max(losses)
